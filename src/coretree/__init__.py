@@ -1,0 +1,60 @@
+"""Train ordinary scikit-learn models on data that does not fit in memory, from a mergeable tree of weighted coresets."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# Where each public name lives; loaded on first use, so that `import coretree` stays light.
+_NAMES = {
+    "CleanRules": "coretree.data.clean",
+    "Coreset": "coretree.tree.coresets",
+    "CoresetClassifier": "coretree.run.estimators",
+    "CoresetRegressor": "coretree.run.estimators",
+    "CoresetTree": "coretree.run.coreset_tree",
+    "Dataset": "coretree.data.dataset",
+    "Evaluation": "coretree.run.evaluate",
+    "Job": "coretree.config",
+    "PrepareRules": "coretree.data.prepare",
+    "ThreadExecutor": "coretree.run.executor",
+    "choose": "coretree.run.train",
+    "evaluate": "coretree.run.evaluate",
+    "load_model": "coretree.run.estimators",
+    "local_cluster": "coretree.run.cluster",
+    "predict": "coretree.run.predict",
+}
+_MODULES = ("errors",)
+
+__all__ = ["__version__", *_NAMES, *_MODULES]
+
+if TYPE_CHECKING:
+    from coretree import errors as errors
+    from coretree.config import Job as Job
+    from coretree.data.clean import CleanRules as CleanRules
+    from coretree.data.dataset import Dataset as Dataset
+    from coretree.data.prepare import PrepareRules as PrepareRules
+    from coretree.run.cluster import local_cluster as local_cluster
+    from coretree.run.coreset_tree import CoresetTree as CoresetTree
+    from coretree.run.estimators import CoresetClassifier as CoresetClassifier
+    from coretree.run.estimators import CoresetRegressor as CoresetRegressor
+    from coretree.run.estimators import load_model as load_model
+    from coretree.run.evaluate import Evaluation as Evaluation
+    from coretree.run.evaluate import evaluate as evaluate
+    from coretree.run.executor import ThreadExecutor as ThreadExecutor
+    from coretree.run.predict import predict as predict
+    from coretree.run.train import choose as choose
+    from coretree.tree.coresets import Coreset as Coreset
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        return getattr(import_module(_NAMES[name]), name)
+    if name in _MODULES:
+        return import_module(f"coretree.{name}")
+    raise AttributeError(f"module 'coretree' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,144 @@
+"""Loss, gradient and Hessian of a weighted sum over rows, in the rows' own precision, block by block.
+
+Everywhere F(theta) = sum of a * loss(x'theta, y) + lam / 2 * |theta without intercept|^2, the constant being the FIRST
+column of X. ``theta`` has shape (d,), or (K, d) for the softmax, whose gradients and Hessians are flattened row by row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
+
+from coretree.coreset.losses import Loss
+from coretree.coreset.rows import Float
+
+Matrix: TypeAlias = npt.NDArray[Any]
+"""Rows times features, float32 or float64; F order is fastest."""
+
+_BLOCK = 16_384  # rows: temporaries of a block stay in cache
+
+
+def blocks(n: int, size: int = _BLOCK) -> Iterator[slice]:
+    """Cut n rows into consecutive slices."""
+    for start in range(0, n, size):
+        yield slice(start, min(start + size, n))
+
+
+def as_floating(X: npt.NDArray[Any]) -> Matrix:
+    """Return X itself where it is float32 or float64, else a float64 copy."""
+    return X if X.dtype in (np.float32, np.float64) else X.astype(np.float64)
+
+
+def weights_or_ones(weights: npt.NDArray[Any] | None, n: int) -> Float:
+    """Return float64 weights; one a row where there are none."""
+    return np.ones(n) if weights is None else np.asarray(weights, np.float64)
+
+
+def margins(X: Matrix, theta: Float) -> Matrix:
+    """Return x'theta in X's precision: shape (n,), or (n, K) with classes as the slow axis."""
+    theta = theta.astype(X.dtype, copy=False)
+    # feature-major product: reductions over few classes then run along the rows, which vectorises
+    return X @ theta if theta.ndim == 1 else (theta @ X.T).T
+
+
+def penalty(shape: tuple[int, ...], lam: float) -> Float:
+    """Return the diagonal of the penalty's Hessian: ``lam`` for each coefficient and 0 for intercepts, flattened."""
+    diagonal = np.full(shape, float(lam))
+    diagonal[..., 0] = 0.0
+    return diagonal.ravel()
+
+
+def objective(theta: Float, X: Matrix, y: npt.NDArray[Any], w: Float, loss: Loss, lam: float) -> float:
+    """Return F(theta).
+
+    Examples
+    --------
+    >>> from coretree.coreset.losses import loss_named
+    >>> X, y = np.array([[1.0, 2.0], [1.0, 0.0]]), np.array([2.0, 1.0])
+    >>> objective(np.array([0.0, 1.0]), X, y, np.ones(2), loss_named("squared"), lam=1.0)
+    1.0
+    """
+    total = 0.5 * float(penalty(theta.shape, lam) @ np.square(theta.ravel()))
+    for part in blocks(len(X)):
+        total += float(w[part] @ loss.value(margins(X[part], theta), y[part]).astype(np.float64))
+    return total
+
+
+def gradient(X: Matrix, slopes: Matrix, w: npt.NDArray[Any]) -> Float:
+    """Return sum of w * slope * x, flattened: shape (d,) or (K d,)."""
+    weighted = slopes * (w if slopes.ndim == 1 else w[:, None]).astype(X.dtype, copy=False)
+    return np.asarray(weighted.T @ X, np.float64).ravel()
+
+
+def weighted_gram(X: Matrix, w: npt.NDArray[Any]) -> Float:
+    """Return sum of w x x', shape (d, d), symmetric to the last bit."""
+    gram = np.asarray((X * w.astype(X.dtype, copy=False)[:, None]).T @ X, np.float64)
+    return 0.5 * (gram + gram.T)
+
+
+def softmax_hessian(X: Matrix, p: Matrix, w: npt.NDArray[Any]) -> Float:
+    """Return sum of w (diag p - p p') kron x x', shape (K d, K d), for class probabilities p of shape (n, K)."""
+    d, n_classes = X.shape[1], p.shape[1]
+    total = np.zeros((n_classes * d, n_classes * d))
+    for part in blocks(len(X), size=2048):  # the rows here are K d wide
+        A, q, v = X[part].astype(np.float64), p[part].astype(np.float64), np.asarray(w[part], np.float64)
+        wide = (np.sqrt(v)[:, None, None] * q[:, :, None] * A[:, None, :]).reshape(len(A), -1)
+        total -= wide.T @ wide
+        for c in range(n_classes):
+            at = slice(c * d, (c + 1) * d)
+            total[at, at] += (A * (v * q[:, c])[:, None]).T @ A
+    return 0.5 * (total + total.T)
+
+
+def gradient_and_hessian(theta: Float, X: Matrix, y: npt.NDArray[Any], w: Float, loss: Loss) -> tuple[Float, Float]:
+    """Return the derivatives of the data term of F, both flattened (the softmax's Hessian is (K d, K d))."""
+    g, hessian = np.zeros(theta.size), np.zeros((theta.size, theta.size))
+    for part in blocks(len(X)):
+        A, t, v = X[part], y[part], w[part]
+        z = margins(A, theta)
+        slopes = loss.slope(z, t)
+        g += gradient(A, slopes, v)
+        if theta.ndim == 1:
+            hessian += weighted_gram(A, v * loss.curvature(z, t))
+        else:
+            p = slopes.copy()
+            p[np.arange(len(t)), t] += 1
+            hessian += softmax_hessian(A, p, v)
+    return g, hessian
+
+
+def newton_step(hessian: Float, diagonal: Float, g: Float) -> Float:
+    """Solve (hessian + diag(diagonal)) s = g, with a tiny ridge that grows until the factorisation exists.
+
+    The ridge is needed: a common shift of the softmax's intercepts changes nothing, so its Hessian is singular.
+
+    Examples
+    --------
+    >>> newton_step(np.diag([2.0, 0.0]), np.array([0.0, 4.0]), np.array([2.0, 4.0])).round(6)
+    array([1., 1.])
+    """
+    mean = float(np.trace(hessian) + diagonal.sum()) / len(hessian)
+    scale = mean if mean > 0 else 1.0
+    ridge = 1e-9
+    while True:
+        try:
+            factor = cho_factor(hessian + np.diag(diagonal + ridge * scale), lower=True)
+            return np.asarray(cho_solve(factor, g), np.float64)
+        except LinAlgError:
+            ridge *= 100.0
+
+
+def first_bad_row(X: Matrix) -> int | None:
+    """Return the first row with an entry that is not a finite number (or whose square is not), else None.
+
+    Examples
+    --------
+    >>> first_bad_row(np.array([[1.0], [np.nan]])), first_bad_row(np.ones((2, 1)))
+    (1, None)
+    """
+    bad = ~np.isfinite(np.einsum("ij,ij->i", X, X))
+    return int(np.argmax(bad)) if bad.any() else None

@@ -1,0 +1,145 @@
+"""The value types of a cleaned partition: blocks of numbers, times and category codes, and the count of every change."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from coretree.data.schema import Schema
+
+F64 = npt.NDArray[np.float64]
+Level = str | float | int | bool
+
+
+@dataclass(frozen=True)
+class Changes:
+    """How many cells or rows were changed or dropped, by (what happened, column); ``+`` adds."""
+
+    counts: tuple[tuple[tuple[str, str], int], ...] = ()
+
+    @classmethod
+    def of(cls, counts: Iterable[tuple[tuple[str, str], int]]) -> Changes:
+        """Sum repeated keys, leave zeros out, sort."""
+        total: Counter[tuple[str, str]] = Counter()
+        for key, n in counts:
+            total[key] += int(n)
+        return cls(tuple(sorted((k, n) for k, n in total.items() if n)))
+
+    def __add__(self, other: Changes) -> Changes:
+        """Add two partitions' counts."""
+        return Changes.of([*self.counts, *other.counts])
+
+    def __radd__(self, zero: int) -> Changes:
+        """Let ``sum`` work."""
+        return self
+
+    def by_column(self, what: str) -> dict[str, int]:
+        """Counts of one kind of change, by column."""
+        return {column: n for (kind, column), n in self.counts if kind == what}
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """Arrays for storage."""
+        keys = np.array([f"{kind}\t{column}" for (kind, column), _ in self.counts], dtype=object)
+        return {"keys": keys, "n": np.array([n for _, n in self.counts], dtype=np.int64)}
+
+    @classmethod
+    def from_state(cls, state: dict[str, npt.NDArray[Any]]) -> Changes:
+        """Inverse of ``state``."""
+        keys = [tuple(str(k).split("\t", 1)) for k in state["keys"]]
+        return cls.of(((k[0], k[1]), int(n)) for k, n in zip(keys, state["n"], strict=True))
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A categorical column: integer codes into the partition's own levels, -1 where missing."""
+
+    codes: npt.NDArray[np.int32]
+    levels: tuple[Level, ...]
+
+    def take(self, index: npt.NDArray[Any]) -> Coded:
+        """Some rows, the same levels."""
+        return Coded(self.codes[index], self.levels)
+
+    def recode(self, to: dict[Level, int], other: int) -> npt.NDArray[np.int32]:
+        """Codes under another list of levels: ``to`` maps a level to its code, the rest becomes ``other``; -1 stays."""
+        table = np.array([to.get(level, other) for level in self.levels] + [-1], dtype=np.int32)
+        return table[self.codes]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """One cleaned partition, n rows.
+
+    Attributes
+    ----------
+    path, row_group, offsets : str, int, (n,) uint64
+        Where each row comes from.
+    numbers : (n, p) float32 or float64, column-major
+        Numeric and boolean features, NaN where missing; never infinite.
+    times : (n, t) float64, column-major
+        Datetime features in seconds since 1970 (UTC), NaN where missing.
+    categories : tuple of Coded
+        Categorical features.
+    target : (n,) float64, Coded or None
+        Quantities, or classes.
+    weights : (n,) float64 or None
+        Base weights, non-negative.
+    keys, groups : (n,) uint64 or None
+        Hashes of the user's id and group columns.
+    seconds : (n,) float64 or None
+        Event time.
+    changes : Changes
+        What cleaning did.
+    """
+
+    schema: Schema
+    path: str
+    row_group: int
+    offsets: npt.NDArray[np.uint64]
+    numbers: npt.NDArray[Any]
+    times: F64
+    categories: tuple[Coded, ...]
+    target: F64 | Coded | None = None
+    weights: F64 | None = None
+    keys: npt.NDArray[np.uint64] | None = None
+    groups: npt.NDArray[np.uint64] | None = None
+    seconds: F64 | None = None
+    changes: Changes = field(default_factory=Changes)
+
+    def __len__(self) -> int:
+        """Rows in the partition."""
+        return len(self.offsets)
+
+    def take(self, mask: npt.NDArray[np.bool_]) -> Columns:
+        """The rows where ``mask`` is true; the partition itself where it is true everywhere."""
+        if mask.all():
+            return self
+
+        def cut(a: Any) -> Any:
+            return None if a is None else a.take(mask) if isinstance(a, Coded) else a[mask]
+
+        return replace(
+            self,
+            offsets=self.offsets[mask],
+            numbers=take_rows(self.numbers, mask),
+            times=take_rows(self.times, mask),
+            categories=tuple(c.take(mask) for c in self.categories),
+            target=cut(self.target),
+            weights=cut(self.weights),
+            keys=cut(self.keys),
+            groups=cut(self.groups),
+            seconds=cut(self.seconds),
+        )
+
+
+def take_rows(block: npt.NDArray[Any], mask: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
+    """Rows of a column-major block as a column-major block (plain indexing would give a row-major one)."""
+    out = np.empty((block.shape[1], int(np.count_nonzero(mask))), dtype=block.dtype).T
+    for j in range(block.shape[1]):
+        out[:, j] = block[mask, j]
+    return out

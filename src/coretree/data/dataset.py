@@ -1,0 +1,329 @@
+"""The user's way in: a partitioned data set, what its columns mean, and which side of a split it stands for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal, Self
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from coretree.data.clean import CleanRules, clean
+from coretree.data.files import PathLike
+from coretree.data.quantiles import Digest, digest
+from coretree.data.read import Chunk, frame_chunks, read_leaf
+from coretree.data.scan import BYTES_PER_VALUE, Leaf, Scan, scan_parquet
+from coretree.data.schema import Roles, Schema, infer, kind_of
+from coretree.data.split import Split
+from coretree.errors import ConfigError, EmptyDataError, SchemaError
+
+LEAF_BYTES = 64 << 20
+FRAME_PATH = "rows"
+_ROLE_NAMES = tuple(Roles.__dataclass_fields__)
+
+
+@dataclass(frozen=True)
+class ParquetSource:
+    """Parquet files, by path, pattern, folder or list."""
+
+    where: PathLike | tuple[PathLike, ...]
+    hive: bool = True
+    bad_files: Literal["fail", "skip"] = "fail"
+
+
+@dataclass(frozen=True, eq=False)
+class FrameSource:
+    """A pandas DataFrame in memory."""
+
+    frame: pd.DataFrame
+
+
+@dataclass(frozen=True, eq=False)
+class DaskSource:
+    """A Dask DataFrame; opaque here, only ``run`` computes it."""
+
+    frame: Any
+    token: str
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A data set that is never loaded whole.
+
+    Make one with ``from_parquet``, ``from_dask`` or ``from_pandas``; the constructor is not meant to be called.
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"x": [1.0, 2.0, 3.0, 4.0], "late": [False, True, False, True]})
+    >>> data = Dataset.from_pandas(frame, target="late")
+    >>> data.schema.task, data.scan.n_rows
+    ('classification', 4)
+    >>> train, test = data.split(test=0.25, seed=1)
+    >>> train.selection.side, test.selection.side
+    ('train', 'test')
+    """
+
+    source: ParquetSource | FrameSource | DaskSource
+    roles: Roles
+    clean: CleanRules = field(default_factory=CleanRules)
+    leaf_bytes: int = LEAF_BYTES
+    selection: Split | None = None
+
+    @classmethod
+    def from_parquet(
+        cls,
+        path: PathLike | Sequence[PathLike],
+        *,
+        target: str | None = None,
+        time: str | None = None,
+        clean: CleanRules | Mapping[str, Any] | None = None,
+        hive: bool = True,
+        bad_files: Literal["fail", "skip"] = "fail",
+        leaf_bytes: int = LEAF_BYTES,
+        **roles: Any,
+    ) -> Self:
+        """Parquet files as a data set; nothing but footers is read until a tree is built.
+
+        Parameters
+        ----------
+        path : path, glob pattern, folder, or list of them
+            A folder is searched at any depth; names that begin with ``_`` or ``.`` are skipped.
+        target : str, optional
+            Column to predict.
+        time : str, optional
+            Event time: a datetime feature, and what ``split(by="time")`` cuts.
+        clean : CleanRules or mapping, optional
+            How cells are read.
+        hive : bool
+            Read ``key=value`` folder names as columns.
+        bad_files : {"fail", "skip"}
+            What to do with files that are not readable Parquet.
+        leaf_bytes : int
+            Target size of a unit of work, in decoded bytes.
+        **roles
+            ``task``, ``group``, ``id``, ``weight``, ``drop``, ``numeric``, ``categorical``, ``boolean``, ``datetime``:
+            see ``Roles``.
+
+        Raises
+        ------
+        ConfigError
+            An unknown role. Everything about the files is raised by ``scan``, when it is first used.
+        """
+        many = None if isinstance(path, str) or hasattr(path, "__fspath__") else tuple(path)  # type: ignore[arg-type]
+        source = ParquetSource(many if many is not None else path, hive, bad_files)  # type: ignore[arg-type]
+        return cls(source, _roles(target=target, time=time, **roles), _rules(clean), int(leaf_bytes))
+
+    @classmethod
+    def from_dask(
+        cls,
+        frame: Any,
+        *,
+        target: str | None = None,
+        time: str | None = None,
+        clean: CleanRules | Mapping[str, Any] | None = None,
+        token: str | None = None,
+        **roles: Any,
+    ) -> Self:
+        """Take a Dask DataFrame, with whatever transformations it carries; it is streamed partition by partition, once a pass.
+
+        Parameters
+        ----------
+        frame : dask.dataframe.DataFrame
+        token : str, optional
+            Your own name for this version of the data, so that an interrupted build resumes in a later session; Dask's
+            name of the collection otherwise. Rows are identified by partition and position: keep both stable, or name
+            an ``id`` column.
+        """
+        if not hasattr(frame, "to_delayed") or not hasattr(frame, "_meta"):
+            raise ConfigError(
+                f"Dataset.from_dask wants a dask.dataframe.DataFrame, found {type(frame).__name__}. For pandas use Dataset.from_pandas."
+            )
+        source = DaskSource(frame, token if token is not None else str(frame._name))
+        return cls(source, _roles(target=target, time=time, **roles), _rules(clean))
+
+    @classmethod
+    def from_pandas(
+        cls,
+        frame: pd.DataFrame,
+        *,
+        target: str | None = None,
+        time: str | None = None,
+        clean: CleanRules | Mapping[str, Any] | None = None,
+        leaf_bytes: int = LEAF_BYTES,
+        **roles: Any,
+    ) -> Self:
+        """A pandas DataFrame as a data set: small data, tests, and what estimators do with X and y in memory."""
+        return cls(FrameSource(frame), _roles(target=target, time=time, **roles), _rules(clean), int(leaf_bytes))
+
+    @cached_property
+    def scan(self) -> Scan:
+        """Schema, leaves, rows and bytes; from footers, Dask's metadata, or the frame.
+
+        Raises
+        ------
+        EmptyDataError, FileError, SchemaError
+            See ``scan_parquet``.
+        """
+        match self.source:
+            case ParquetSource(where, hive, bad):
+                return scan_parquet(where, self.roles, leaf_bytes=self.leaf_bytes, hive=hive, bad_files=bad)  # type: ignore[arg-type]
+            case FrameSource(frame):
+                return _scan_frame(frame, self.roles, self.leaf_bytes)
+            case DaskSource(frame, token):
+                return _scan_dask(frame, token, self.roles)
+
+    @property
+    def schema(self) -> Schema:
+        """Columns and roles."""
+        return self.scan.schema
+
+    def split(
+        self,
+        *,
+        test: float = 0.2,
+        by: Literal["hash", "time", "group"] = "hash",
+        seed: int = 0,
+        cutoff: str | pd.Timestamp | None = None,
+    ) -> tuple[Self, Self]:
+        """Divide into a training and a held-out side; no statistic of a tree built on the first sees the second.
+
+        Parameters
+        ----------
+        test : float
+            Share held out.
+        by : {"hash", "time", "group"}
+            Each row by a hash of its identity; the latest rows; or whole groups by a hash of the group column.
+        seed : int
+            Of the hash.
+        cutoff : str or Timestamp, optional
+            For "time": rows at or after it are held out. Default: the (1 - test) quantile of the time column, found
+            in a pass over that column alone (to 0.01 % of the rows).
+
+        Returns
+        -------
+        (train, test) : two Dataset
+        """
+        if self.selection is not None:
+            raise ConfigError("this dataset is one side of a split already; split the whole one.")
+        needed = {"time": self.roles.time, "group": self.roles.group}
+        if by in needed and needed[by] is None:
+            raise ConfigError(
+                f"split(by='{by}') needs to know the column: name it with {by}=... when you open the dataset."
+            )
+        at: float | None = None
+        if by == "time":
+            at = self._time_quantile(1 - test) if cutoff is None else pd.Timestamp(cutoff).timestamp()
+        split = Split(by=by, test=test, seed=seed, cutoff=at)
+        return self._side(split), self._side(replace(split, side="test"))
+
+    def _side(self, split: Split) -> Self:
+        out = replace(self, selection=split)
+        if "scan" in self.__dict__:
+            out.__dict__["scan"] = self.scan  # footers are read once
+        return out
+
+    def _time_quantile(self, q: float) -> float:
+        if isinstance(self.source, DaskSource):
+            raise ConfigError("split(by='time') on a Dask DataFrame needs cutoff=..., the first held-out time.")
+        time = self.roles.time
+        assert time is not None
+        only = Schema((), None, None, time=time)
+        found = Digest.empty()
+        for leaf in self.scan.leaves:
+            for chunk in leaf_chunks(
+                leaf, only, None if isinstance(self.source, ParquetSource) else self.frame_part(leaf)
+            ):
+                found = found + digest(np.asarray(clean(chunk, only, self.clean).seconds))
+        if not found.count:
+            raise EmptyDataError(f"{self.scan.where}: time column '{time}' holds no time.")
+        return float(found.quantile(q))
+
+    def frame_part(self, leaf: Leaf) -> pd.DataFrame:
+        """Rows of one leaf of a frame in memory."""
+        assert isinstance(self.source, FrameSource)
+        low = first_row(leaf)
+        return self.source.frame.iloc[low : low + leaf.n_rows]
+
+
+def leaf_chunks(leaf: Leaf, schema: Schema, frame: pd.DataFrame | None) -> Iterator[Chunk]:
+    """Chunks of a leaf: from its file, or from the frame that holds its rows."""
+    if frame is None:
+        return read_leaf(leaf, schema)
+    # rows of a frame in memory are numbered through, however it was cut into leaves
+    path = FRAME_PATH if leaf.path.startswith(FRAME_PATH) else leaf.path
+    return frame_chunks(frame, schema, path=path, offset=first_row(leaf))
+
+
+def first_row(leaf: Leaf) -> int:
+    """Position of a leaf's first row in the frame it was cut from."""
+    return int(leaf.path.rpartition("-")[2]) if leaf.path.startswith(FRAME_PATH) else 0
+
+
+def _roles(**roles: Any) -> Roles:
+    unknown = sorted(set(roles) - set(_ROLE_NAMES))
+    if unknown:
+        raise ConfigError(f"unknown argument '{unknown[0]}'; columns are described by {', '.join(_ROLE_NAMES)}.")
+    return Roles(**{k: v for k, v in roles.items() if v is not None})
+
+
+def _rules(clean: CleanRules | Mapping[str, Any] | None) -> CleanRules:
+    return clean if isinstance(clean, CleanRules) else CleanRules(**(clean or {}))
+
+
+def frame_schema(frame: pd.DataFrame, roles: Roles, where: str) -> tuple[Schema, pa.Schema]:
+    """Schema of a pandas DataFrame (an empty one with the right types will do)."""
+    columns = [str(c) for c in frame.columns]
+    if list(frame.columns) != columns:
+        raise SchemaError(
+            f"{where}: column names must be text, found {list(frame.columns)[:5]}. Rename with frame.columns = frame.columns.astype(str)."
+        )
+    try:
+        arrow = pa.Schema.from_pandas(frame, preserve_index=False)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise SchemaError(
+            f"{where}: a column mixes types that cannot be stored together ({error}). Cast it first."
+        ) from None
+    # an object column without a value has type null; in pandas that is where text lives
+    text = {
+        c
+        for c in columns
+        if columns.count(c) == 1
+        and frame[c].dtype == object
+        and kind_of(arrow.field(c).type) == "numeric"
+        and pa.types.is_null(arrow.field(c).type)
+    }
+    arrow = pa.schema([pa.field(f.name, pa.string()) if f.name in text else f for f in arrow])
+    target_range = None
+    if roles.target in columns and len(frame) and pd.api.types.is_integer_dtype(frame[roles.target].dtype):
+        target_range = (float(frame[roles.target].min()), float(frame[roles.target].max()))
+    return infer(arrow, roles, where=where, target_range=target_range), arrow
+
+
+def _scan_frame(frame: pd.DataFrame, roles: Roles, leaf_bytes: int) -> Scan:
+    where = f"DataFrame of {len(frame):,} rows"
+    schema, arrow = frame_schema(frame, roles, where)
+    if not len(frame):
+        raise EmptyDataError(f"{where}: there is not one row.")
+    row_bytes = BYTES_PER_VALUE * len(schema.columns)
+    step = max(1, leaf_bytes // row_bytes)
+    content = hashlib.blake2b(
+        pd.util.hash_pandas_object(frame[list(schema.columns)], index=False).to_numpy().tobytes(), digest_size=16
+    ).hexdigest()
+    leaves = tuple(
+        Leaf(f"{FRAME_PATH}-{low}", (), n, n * row_bytes, content)
+        for low, n in ((low, min(step, len(frame) - low)) for low in range(0, len(frame), step))
+    )
+    return Scan(where, schema, arrow, leaves, 0, 0, len(frame), len(frame) * row_bytes)
+
+
+def _scan_dask(frame: Any, token: str, roles: Roles) -> Scan:
+    where = f"Dask DataFrame of {frame.npartitions} partitions"
+    schema, arrow = frame_schema(
+        frame._meta_nonempty.iloc[:0] if hasattr(frame, "_meta_nonempty") else frame._meta, roles, where
+    )
+    leaves = tuple(Leaf(f"partition-{i:06d}", (), 0, 0, f"{token}-{i}") for i in range(frame.npartitions))
+    return Scan(where, schema, arrow, leaves, 0, 0, 0, 0)

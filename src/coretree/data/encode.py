@@ -1,0 +1,185 @@
+"""The frozen preparation applied in plain numpy: from clean rows to the design matrix that scores and pilots see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+
+from coretree.data.clean import CleanRules, clean
+from coretree.data.columns import Coded, Columns, Level
+from coretree.data.prepare import CategoryPlan, Preparation
+from coretree.data.read import Chunk, frame_chunks
+from coretree.data.schema import Schema
+from coretree.data.times import datetime_parts
+from coretree.errors import TargetError
+
+I32 = npt.NDArray[np.int32]
+Blocks = Mapping[str, npt.NDArray[Any]]
+DesignType = Literal["float32", "float64"]
+
+
+def global_codes(columns: Columns, preparation: Preparation) -> I32:
+    """Category codes under the frozen levels: (n, q) int32, column-major; -1 missing, the number of levels for all others."""
+    out = np.empty((len(preparation.categories), len(columns)), dtype=np.int32).T
+    for j, (coded, plan) in enumerate(zip(columns.categories, preparation.categories, strict=True)):
+        levels: dict[Level, int] = {level: i for i, level in enumerate(plan.levels)}
+        out[:, j] = coded.recode(levels, len(plan.levels))
+    return out
+
+
+def class_codes(target: Coded, classes: tuple[Level, ...], where: str) -> npt.NDArray[np.int64]:
+    """Class numbers under the frozen list of classes.
+
+    Raises
+    ------
+    TargetError
+        A class that pass 1 did not see (the data changed, or held-out rows hold a class that no training row has).
+    """
+    place: dict[Level, int] = {label: i for i, label in enumerate(classes)}
+    codes = target.recode(place, len(classes)).astype(np.int64)
+    unseen = codes == len(classes)
+    if unseen.any():
+        label = target.levels[int(target.codes[int(np.argmax(unseen))])]
+        raise TargetError(
+            f"{where}: {int(unseen.sum())} rows have the class {label!r}, which no training row has; the model knows {list(classes)[:10]}. "
+            "Leave those rows out, or train again with rows of that class."
+        )
+    return codes
+
+
+def design(blocks: Blocks, preparation: Preparation, dtype: DesignType = "float64") -> npt.NDArray[Any]:
+    """Design matrix of clean rows: the constant, then the features in the order of the scikit-learn pipeline.
+
+    Parameters
+    ----------
+    blocks : mapping
+        "numbers" (n, p), "times" (n, t) and "codes" (n, q) under the frozen levels, as a coreset stores its rows.
+    preparation : Preparation
+    dtype : {"float64", "float32"}
+        float32 halves the cost of scoring; a fit should use float64.
+
+    Returns
+    -------
+    (n, 1 + n_features), column-major, finite.
+    """
+    numbers, times, codes = blocks["numbers"], blocks["times"], blocks["codes"]
+    n = len(numbers)
+    out = np.zeros((1 + preparation.n_features, n), dtype=dtype).T
+    out[:, 0] = 1
+    p = numbers.shape[1]
+    place, at = _places(preparation, p)
+    for j in range(p):
+        _number(out, j, numbers[:, j], preparation, place)
+    for t in range(times.shape[1]):
+        parts = datetime_parts(np.asarray(times[:, t], dtype=np.float64))
+        for i in range(parts.shape[1]):
+            _number(out, p + 3 * t + i, parts[:, i], preparation, place)
+    for j, plan in enumerate(preparation.encoded):
+        at = _category(out, at, codes[:, j], plan, preparation.rules.categorical == "onehot")
+    return out
+
+
+def _places(preparation: Preparation, p: int) -> tuple[dict[tuple[int, bool], int], int]:
+    """Column of each (numeric feature, is the indicator), and the next free one.
+
+    As scikit-learn lays them out: the p columns, their indicators, then the parts of times, their indicators.
+    """
+    order: list[tuple[int, bool]] = []
+    for block in (range(p), range(p, len(preparation.numeric))):
+        order += [(j, False) for j in block] + [(j, True) for j in preparation.flagged if j in block]
+    return {key: 1 + i for i, key in enumerate(order)}, 1 + len(order)
+
+
+def _number(
+    out: npt.NDArray[Any], j: int, x: npt.NDArray[Any], prep: Preparation, place: dict[tuple[int, bool], int]
+) -> None:
+    missing = np.isnan(x)
+    column = out[:, place[j, False]]
+    # subtract in the type of the data, where the difference is exact to its last bit, not after rounding to float32
+    np.subtract(x, x.dtype.type(prep.center[j]), out=column, casting="same_kind")
+    if np.isfinite(prep.low[j]) or np.isfinite(prep.high[j]):
+        np.clip(column, prep.low[j] - prep.center[j], prep.high[j] - prep.center[j], out=column)
+    column /= prep.spread[j]
+    column[missing] = (prep.fill[j] - prep.center[j]) / prep.spread[j]
+    if (j, True) in place:
+        i = prep.flagged.index(j)
+        out[:, place[j, True]] = (missing - prep.flag_center[i]) / prep.flag_spread[i]
+
+
+def _category(out: npt.NDArray[Any], at: int, codes: npt.NDArray[Any], plan: CategoryPlan, onehot: bool) -> int:
+    """Write one encoded feature at column ``at``; return the next free column."""
+    n_levels = len(plan.levels)
+    for_missing = plan.levels.index(plan.missing) if plan.missing in plan.levels else n_levels
+    place = np.where(codes < 0, for_missing, codes)
+    if onehot:
+        out[np.arange(len(out)), at + place] = 1
+        return at + n_levels + 1
+    out[:, at] = np.where(place == n_levels, -1, place)
+    return at + 1
+
+
+def decode(blocks: Blocks, preparation: Preparation) -> pd.DataFrame:
+    """Clean rows as a DataFrame with the dataset's own columns, as a user (or a Pipeline) wants them.
+
+    Pooled levels read "(other)" (for numeric levels: the largest kept level plus one), missing ones are missing.
+    """
+    schema, codes = preparation.schema, blocks["codes"]
+
+    def category(name: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        j = schema.categories.index(name)
+        plan = preparation.categories[j]
+        empty = np.nan if plan.numeric else None
+        values = np.array([*plan.levels, plan.other, empty], dtype=np.float64 if plan.numeric else object)
+        return values, codes[:, j]
+
+    return _frame(schema, blocks["numbers"], blocks["times"], category)
+
+
+def to_frame(columns: Columns) -> pd.DataFrame:
+    """A cleaned chunk as a DataFrame with the dataset's own columns: what a trained Pipeline predicts on."""
+    schema = columns.schema
+    text = {f.name: f.is_text for f in schema.features}
+
+    def category(name: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        coded = columns.categories[schema.categories.index(name)]
+        empty = None if text[name] else np.nan
+        return np.array([*coded.levels, empty], dtype=object if text[name] else np.float64), coded.codes
+
+    return _frame(schema, columns.numbers, columns.times, category)
+
+
+def clean_frame(frame: pd.DataFrame, schema: Schema, rules: CleanRules) -> pd.DataFrame:
+    """Raw pandas rows cleaned as the training rows were; no row is dropped."""
+    plain = schema.for_prediction()
+    parts = [to_frame(clean(chunk, plain, rules)) for chunk in frame_chunks(frame, plain, path="DataFrame")]
+    if not parts:
+        empty = Chunk(pa.table({c: pa.nulls(0) for c in plain.columns}), "DataFrame", 0, 0)
+        return to_frame(clean(empty, plain, rules))
+    return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+
+
+def _frame(
+    schema: Schema,
+    numbers: npt.NDArray[Any],
+    times: npt.NDArray[Any],
+    category: Callable[[str], tuple[npt.NDArray[Any], npt.NDArray[Any]]],
+) -> pd.DataFrame:
+    """Columns in file order; ``category`` gives the values of a feature's codes, the missing one last, and the codes."""
+    data: dict[str, Any] = {}
+    for feature in schema.features:
+        name = feature.name
+        if feature.kind in ("numeric", "boolean"):
+            data[name] = np.array(numbers[:, schema.numbers.index(name)])
+        elif feature.kind == "datetime":
+            seconds = times[:, schema.times.index(name)]
+            micro = np.round(np.where(np.isnan(seconds), 0, seconds) * 1e6).astype("int64")
+            data[name] = pd.Series(micro.astype("datetime64[us]")).mask(np.isnan(seconds))
+        else:
+            values, codes = category(name)
+            data[name] = pd.Series(values[codes], dtype="str" if values.dtype == object else None)
+    return pd.DataFrame(data)

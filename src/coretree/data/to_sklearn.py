@@ -1,0 +1,152 @@
+"""The frozen preparation as scikit-learn's own transformers, so that a trained model is a plain Pipeline."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    MinMaxScaler,
+    OneHotEncoder,
+    OrdinalEncoder,
+    RobustScaler,
+    StandardScaler,
+)
+from sklearn.utils import check_array
+
+from coretree.data.prepare import CategoryPlan, Preparation
+from coretree.data.times import DatetimeParts
+
+_SCALERS = {"standard": StandardScaler, "robust": RobustScaler, "minmax": MinMaxScaler}
+
+
+def to_sklearn(preparation: Preparation) -> ColumnTransformer:
+    """A fitted ColumnTransformer from raw pandas rows to features, equal to ``design`` without its constant.
+
+    It is fitted by scikit-learn itself on a few rows made for the purpose, so that every private attribute is in place;
+    then the learned statistics are set to those of all training rows. Levels that are not kept, and levels never
+    seen, are scikit-learn's "infrequent" ones.
+
+    Parameters
+    ----------
+    preparation : Preparation
+
+    Returns
+    -------
+    ColumnTransformer
+        Needs only scikit-learn, numpy and pandas to load and predict where there are no datetime columns.
+    """
+    schema = preparation.schema
+    rows = _rows(preparation)
+    p = len(schema.numbers)
+    steps: list[tuple[str, Any, list[str]]] = []
+    if p:
+        steps.append(("numeric", _numeric(preparation, range(p)), list(schema.numbers)))
+    if schema.times:
+        parts = _numeric(preparation, range(p, len(preparation.numeric)))
+        steps.append(("datetime", Pipeline([("parts", DatetimeParts()), *parts.steps]), list(schema.times)))
+    for plan in preparation.encoded:
+        steps.append((plan.name, _categorical(plan, preparation.rules.categorical), [plan.name]))
+    # columns are chosen by name, in this order, whatever else the frame holds
+    transformer = ColumnTransformer(steps, sparse_threshold=0.0, verbose_feature_names_out=False)
+    transformer.set_output(transform="default")
+    transformer.fit(rows)
+    if p:
+        _freeze(transformer.named_transformers_["numeric"], preparation, range(p))
+    if schema.times:
+        _freeze(transformer.named_transformers_["datetime"], preparation, range(p, len(preparation.numeric)))
+    return transformer
+
+
+def _rows(preparation: Preparation) -> pd.DataFrame:
+    """Rows to fit on: every kept level twice, the marker of all others once, and a missing cell where one was seen."""
+    schema = preparation.schema
+    n = 2 * max([len(c.levels) for c in preparation.categories], default=1) + 3
+    flagged = {preparation.numeric[j] for j in preparation.flagged}
+    data: dict[str, Any] = {}
+    for name in schema.numbers:
+        values = np.arange(n, dtype=np.float64)
+        values[0] = np.nan if name in flagged else 0.0
+        data[name] = values
+    for name in schema.times:
+        column = pd.Series(pd.date_range("2000-01-01", periods=n, freq="31h"))
+        if any(f.startswith(f"{name}_") for f in flagged):
+            column.iloc[0] = pd.NaT
+        data[name] = column
+    for plan in preparation.categories:
+        values_ = [*plan.levels, *plan.levels, plan.other]
+        padding: Any = plan.levels[0] if plan.levels else plan.other
+        data[plan.name] = np.array(
+            values_ + [padding] * (n - len(values_)), dtype=np.float64 if plan.numeric else object
+        )
+    return pd.DataFrame(data)
+
+
+def _numeric(preparation: Preparation, which: range) -> Pipeline:
+    rules = preparation.rules
+    steps: list[tuple[str, Any]] = [
+        ("float", FunctionTransformer(check_array, kw_args=_AS_FLOAT, feature_names_out="one-to-one")),
+        ("finite", FunctionTransformer(np.nan_to_num, kw_args=_NO_INF, feature_names_out="one-to-one")),
+    ]
+    low, high = preparation.low[which.start : which.stop], preparation.high[which.start : which.stop]
+    if np.isfinite(low).any() or np.isfinite(high).any():
+        bounds = {"a_min": low, "a_max": high}
+        steps.append(("clip", FunctionTransformer(np.clip, kw_args=bounds, feature_names_out="one-to-one")))
+    strategy = rules.missing if rules.missing != "constant" else "constant"
+    steps.append(("fill", SimpleImputer(strategy=strategy, add_indicator=rules.indicator, keep_empty_features=True)))
+    if rules.scale != "none":
+        steps.append(("scale", _SCALERS[rules.scale]()))
+    return Pipeline(steps)
+
+
+_AS_FLOAT = {"dtype": "float64", "ensure_all_finite": False, "ensure_min_samples": 0}
+_NO_INF = {"nan": np.nan, "posinf": np.nan, "neginf": np.nan}
+
+
+def _freeze(pipeline: Pipeline, preparation: Preparation, which: range) -> None:
+    """Set the learned statistics of the imputer and the scaler, indicators included."""
+    cut = slice(which.start, which.stop)
+    pipeline.named_steps["fill"].statistics_ = preparation.fill[cut].copy()
+    flags = [i for i, j in enumerate(preparation.flagged) if j in which]
+    center = np.r_[preparation.center[cut], preparation.flag_center[flags]]
+    spread = np.r_[preparation.spread[cut], preparation.flag_spread[flags]]
+    scale = preparation.rules.scale
+    if scale == "standard":
+        scaler = pipeline.named_steps["scale"]
+        scaler.mean_, scaler.scale_, scaler.var_ = center, spread, spread**2
+    elif scale == "robust":
+        scaler = pipeline.named_steps["scale"]
+        scaler.center_, scaler.scale_ = center, spread
+    elif scale == "minmax":
+        scaler = pipeline.named_steps["scale"]
+        scaler.data_min_, scaler.data_max_, scaler.data_range_ = center, center + spread, spread
+        scaler.scale_, scaler.min_ = 1 / spread, -center / spread
+
+
+def _categorical(plan: CategoryPlan, how: str) -> Pipeline:
+    if plan.numeric:
+        steps: list[tuple[str, Any]] = [
+            ("float", FunctionTransformer(check_array, kw_args=_AS_FLOAT, feature_names_out="one-to-one")),
+            ("fill", SimpleImputer(strategy="constant", fill_value=plan.missing)),
+        ]
+    else:
+        # pandas holds a missing text as NaN or as None
+        steps = [
+            ("fill", SimpleImputer(strategy="constant", fill_value=plan.missing)),
+            ("fill_none", SimpleImputer(missing_values=None, strategy="constant", fill_value=plan.missing)),
+        ]
+    dtype = np.float64 if plan.numeric else object
+    if how == "ordinal":
+        levels = np.array(plan.levels if plan.levels else [plan.other], dtype=dtype)
+        encoder: Any = OrdinalEncoder(categories=[levels], handle_unknown="use_encoded_value", unknown_value=-1)
+    else:
+        levels = np.array(sorted([*plan.levels, plan.other]), dtype=dtype)  # type: ignore[type-var]
+        encoder = OneHotEncoder(
+            categories=[levels], min_frequency=2, handle_unknown="infrequent_if_exist", sparse_output=False
+        )
+    return Pipeline([*steps, ("encode", encoder)])

@@ -1,0 +1,277 @@
+"""How a tree is built: two plans carried out one after the other, and everything that is frozen between them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+
+import coretree
+from coretree.coreset.scores import PilotState, pilot_state
+from coretree.data.columns import Level
+from coretree.data.dataset import Dataset
+from coretree.data.encode import design
+from coretree.data.prepare import Preparation, PrepareRules, freeze
+from coretree.data.profile import Profile, label_order
+from coretree.data.scan import Leaf
+from coretree.errors import DataWarning, EmptyDataError, TargetError
+from coretree.run.executor import Executor
+from coretree.run.frontier import Job
+from coretree.run.memory import preflight
+from coretree.run.tasks import NodeWork, Reading, SurveyWork
+from coretree.tree.local_store import LocalStore
+from coretree.tree.manifest import LeafEntry, Manifest, StoredObject, commit
+from coretree.tree.node import Survey
+from coretree.tree.plan import Plan, digest, plan
+from coretree.tree.recipe import Recipe
+from coretree.tree.store import Store, node_key, stored_nodes
+
+Progress = Callable[[str, int, int], None]
+PILOT_ROWS, PILOT_ROWS_A_COLUMN, MOST_PILOT_ROWS = 4_000, 50, 20_000
+TYPICAL_LEVELS = 10  # of a categorical column, before anyone has seen it
+LEAF_SLACK = 4  # a leaf keeps so many times its even share of the root
+LEAST_LEAF_ROWS = 1_000
+LEAF_ROWS_PER_KEPT = 64
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user chose for a tree."""
+
+    size: int
+    fan_in: int
+    seed: int
+    prepare: PrepareRules
+
+
+@dataclass(frozen=True)
+class BuildSummary:
+    """What a build did: numbers for a report. ``n_made`` counts the nodes that were not in the store already."""
+
+    n_leaves: int
+    n_nodes: int
+    n_made: int
+    n_bytes: int
+
+
+def source_name(data: Dataset, settings: Settings) -> str:
+    """Name of everything that a build depends on: leaves, schema, rules, settings."""
+    return digest(
+        [[leaf.identity, list(leaf.row_groups), leaf.fingerprint] for leaf in data.scan.leaves],
+        data.schema.to_dict(),
+        data.clean.to_dict(),
+        None if data.selection is None else data.selection.to_dict(),
+        settings.prepare.to_dict(),
+        [settings.size, settings.fan_in, settings.seed],
+    )
+
+
+def build_tree(
+    data: Dataset, settings: Settings, store: Store, executor: Executor, progress: Progress | None
+) -> BuildSummary:
+    """Carry out both passes and publish the manifest; every node that the store holds already is left alone."""
+    source = source_name(data, settings)
+    leaves = data.scan.leaves
+    first = plan_leaves(leaves, f"survey-{source}", settings.fan_in, store)
+    made = _run(executor, first, data, _survey_work(data, settings, store), "profile", progress)
+    key = node_key(first.root)
+    survey = Survey.from_bytes(store.get(key), where=key)
+    recipe = freeze_recipe(data, survey, settings)
+    store.put(recipe.key, recipe.to_bytes())
+    second = plan_leaves(leaves, recipe.name, settings.fan_in, store)
+    nodes = _run(executor, second, data, NodeWork(Reading.of(data), recipe.name, store), "sketch", progress)
+    manifest = _publish(data, settings, recipe, survey, second, nodes, store)
+    for name in first.nodes:
+        store.delete(node_key(name))
+    return BuildSummary(len(leaves), len(second.nodes), len(made) + len(nodes), total_bytes(manifest))
+
+
+def total_bytes(manifest: Manifest) -> int:
+    """Bytes of all nodes."""
+    return sum(item.n_bytes for item in manifest.nodes.values())
+
+
+def plan_leaves(leaves: Sequence[Leaf], recipe: str, fan_in: int, store: Store) -> Plan:
+    """Plan a pass under a recipe's name."""
+    names = [digest("leaf", leaf.identity, list(leaf.row_groups), leaf.fingerprint, recipe) for leaf in leaves]
+    identities = [leaf.identity for leaf in leaves]
+    return plan(names, recipe=recipe, fan_in=fan_in, stored=stored_nodes(store), identities=identities)
+
+
+def _survey_work(data: Dataset, settings: Settings, store: Store) -> SurveyWork:
+    columns = len(data.schema.numbers) + 3 * len(data.schema.times) + TYPICAL_LEVELS * len(data.schema.categories)
+    rows = min(MOST_PILOT_ROWS, max(PILOT_ROWS, PILOT_ROWS_A_COLUMN * columns))
+    return SurveyWork(Reading.of(data), settings.prepare, rows, settings.seed, store)
+
+
+def _run(
+    executor: Executor, shape: Plan, data: Dataset, work: Any, stage: str, progress: Progress | None
+) -> dict[str, StoredObject]:
+    """Carry out what is missing of a plan."""
+    leaves = data.scan.leaves
+    jobs = [Job(s.name, None if s.leaf is None else leaves[s.leaf], s.children) for s in shape.steps]
+    if progress is None:
+        return executor.run(jobs, work, data)
+    progress(stage, 0, len(jobs))
+    return executor.run(jobs, work, data, lambda _, done, total: progress(stage, done, total))
+
+
+def freeze_recipe(data: Dataset, survey: Survey, settings: Settings) -> Recipe:
+    """Everything between the passes: preparation, classes, pilot, how much a leaf keeps."""
+    profile, where = survey.profile, data.scan.where
+    if profile.n_rows == 0:
+        raise EmptyDataError(
+            f"{where}: no training row is left after cleaning and splitting. Check the target column and the split."
+        )
+    classes = _classes(profile, data) if data.schema.task == "classification" else None
+    _warn_of_oddities(profile, data)
+    preparation = freeze(profile, data.schema, settings.prepare)
+    n_leaves = max(1, len(data.scan.leaves))
+    even_share = -(-settings.size // n_leaves)
+    kept = max(LEAST_LEAF_ROWS, LEAF_SLACK * even_share, profile.n_rows // n_leaves // LEAF_ROWS_PER_KEPT)
+    return Recipe(
+        preparation=preparation,
+        clean=data.clean,
+        split=data.selection,
+        classes=classes,
+        objectives=("robust", "uniform") if classes is None else ("robust", "balanced", "uniform"),
+        size=settings.size,
+        leaf_size=min(settings.size, kept),
+        seed=settings.seed,
+        pilot=_pilot(survey, preparation, classes),
+    )
+
+
+def _classes(profile: Profile, data: Dataset) -> tuple[Level, ...]:
+    labels = tuple(k for k in profile.labels if k is not None)
+    if len(labels) < 2:
+        found = f"only the class {labels[0]!r}" if labels else "no class"
+        raise TargetError(
+            f"{data.scan.where}: target '{data.schema.target}' holds {found} in {profile.n_rows:,} training rows; "
+            "a classifier needs at least two. Check the target column, the rows that were read, and the split."
+        )
+    return labels
+
+
+def _pilot(survey: Survey, preparation: Preparation, classes: tuple[Level, ...] | None) -> PilotState:
+    """Fit the pilot model on the pilot rows, prepared with the frozen preparation."""
+    profile = survey.profile
+    X, y, w = [], [], []
+    for label in sorted(survey.pilots, key=label_order):
+        sample = survey.pilots[label].finalise()
+        X.append(design({**sample.rows, "codes": _codes_of(sample.rows, preparation)}, preparation))
+        code = None if classes is None or label is None else float(classes.index(label))
+        y.append(sample.rows["y"] if code is None else np.full(len(sample.weights), code))
+        w.append(sample.weights)
+    loss = "squared" if classes is None else "logistic" if len(classes) == 2 else "softmax"
+    counts = [profile.weight] if classes is None else [profile.by_class[c].weight for c in classes]
+    target = np.concatenate(y)
+    if classes is None and profile.target.minimum[0] == profile.target.maximum[0]:
+        name = preparation.schema.target
+        raise TargetError(f"target '{name}' is {target[0]:g} in every training row; there is nothing to learn.")
+    return pilot_state(np.asfortranarray(np.vstack(X)), target, np.concatenate(w), loss, counts)
+
+
+def _codes_of(rows: Mapping[str, Any], preparation: Preparation) -> Any:
+    """Codes of pilot rows, whose categories are kept by value."""
+    out = np.full((len(rows["numbers"]), len(preparation.categories)), -1, dtype=np.int32)
+    for j, column in enumerate(preparation.categories):
+        place = {level: i for i, level in enumerate(column.levels)}
+        values = rows[f"category{j}"]
+        out[:, j] = [-1 if v is None or v != v else place.get(v, len(column.levels)) for v in values]
+    return out
+
+
+def odd_columns(profile: Profile, data: Dataset) -> tuple[list[str], list[str]]:
+    """Names of constant columns, and of text columns in which nearly every row has its own value."""
+    moments, schema = profile.moments, data.schema
+    constant = [name for j, name in enumerate(schema.numbers) if moments.minimum[j] >= moments.maximum[j]]
+    idlike = []
+    for j, name in enumerate(schema.categories):
+        counter = profile.frequent[j]
+        if counter.exact and len(counter.values) <= 1:
+            constant.append(name)
+        share = counter.n_rows / max(1, counter.n_rows + counter.n_missing)
+        if profile.n_thin * share > 100 and profile.distinct[j].estimate > 0.9 * profile.n_thin * share:
+            idlike.append(name)
+    return constant, idlike
+
+
+def _warn_of_oddities(profile: Profile, data: Dataset) -> None:
+    constant, idlike = odd_columns(profile, data)
+    where = data.scan.where
+    if constant:
+        message = f"{where}: constant columns teach nothing: {', '.join(constant)}. Leave them out with drop=[...]."
+        warnings.warn(message, DataWarning, stacklevel=6)
+    if idlike:
+        message = (
+            f"{where}: nearly every row has its own value in {', '.join(idlike)}; an identifier is no feature. "
+            "Leave it out with drop=[...]."
+        )
+        warnings.warn(message, DataWarning, stacklevel=6)
+
+
+def _publish(
+    data: Dataset,
+    settings: Settings,
+    recipe: Recipe,
+    survey: Survey,
+    shape: Plan,
+    made: Mapping[str, StoredObject],
+    store: Store,
+) -> Manifest:
+    """Write the manifest: after this single write the tree exists."""
+    profile_key = f"profiles/{recipe.name}.arrow"
+    store.put(profile_key, replace(survey, pilots={}).to_bytes())
+    objects = {name: made[name] if name in made else _stored(store, name) for name in shape.nodes}
+    leaves = tuple(
+        LeafEntry(leaf.identity, name, leaf.fingerprint, leaf.n_rows, {"row_groups": list(leaf.row_groups)})
+        for leaf, name in zip(data.scan.leaves, shape.names_of_leaves, strict=True)
+    )
+    kept = {
+        "size": settings.size,
+        "seed": settings.seed,
+        "prepare": settings.prepare.to_dict(),
+        "source": source_name(data, settings),
+        "profile": profile_key,
+        "where": data.scan.where,
+    }
+    manifest = Manifest(shape.root, recipe.name, leaves, settings.fan_in, objects, kept, _versions())
+    commit(store, manifest, expected=None)
+    return manifest
+
+
+def _stored(store: Store, name: str) -> StoredObject:
+    data = store.get(node_key(name))
+    return StoredObject(hashlib.sha256(data).hexdigest(), len(data))
+
+
+def _versions() -> dict[str, str]:
+    packages = ("numpy", "pyarrow", "scikit-learn")
+    versions = {name: metadata.version(name) for name in packages}
+    return {"coretree": coretree.__version__, "python": sys.version.split()[0], **versions}
+
+
+def check_executor(executor: Executor, store: Store, leaves: Sequence[Leaf], merge_bytes: int) -> None:
+    """Before any work on a cluster: does it fit, and do all workers see the store?
+
+    Raises
+    ------
+    MemoryPlanError, ClusterError
+    """
+    client = getattr(executor, "client", None)
+    if client is None:
+        return
+    from coretree.run.on_dask import check_shared
+
+    preflight(client.scheduler_info(n_workers=-1)["workers"], leaves, merge_bytes=merge_bytes)
+    if isinstance(store, LocalStore):
+        os.makedirs(store.folder, exist_ok=True)
+        check_shared(client, str(store.folder), coretree.__version__)

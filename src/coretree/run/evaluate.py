@@ -1,0 +1,218 @@
+"""Judge models on every held-out row: mergeable tallies, computed part by part and added in leaf order."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from coretree.data.columns import Coded, Columns
+from coretree.data.dataset import Dataset
+from coretree.data.encode import class_codes, to_frame
+from coretree.data.schema import Schema, kind_of, unknown_column
+from coretree.errors import EmptyDataError, SchemaError
+from coretree.learn.metrics import ClassificationTally, RegressionTally, classification_tally, regression_tally
+from coretree.run.coreset_tree import Progress
+from coretree.run.executor import executor_for
+from coretree.run.frontier import Job
+from coretree.run.tasks import Reading
+
+Tally = ClassificationTally | RegressionTally
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """How a model does on held-out rows, all of them.
+
+    Attributes
+    ----------
+    task : "classification" or "regression"
+    metrics : dict
+        Plain numbers; None where one is undefined. ``roc_auc`` and ``average_precision`` come from histograms and
+        carry their error: the exact value lies within ``roc_auc_error`` of it.
+    labels : tuple
+        Class labels in the order of the confusion matrix; empty for regression.
+    n_rows : int
+        Rows judged.
+    seconds : float
+        Wall time.
+    tally : ClassificationTally or RegressionTally
+        Mergeable: tallies of two data sets add up with ``+``.
+    """
+
+    task: str
+    metrics: dict[str, Any]
+    labels: tuple[Any, ...]
+    n_rows: int
+    seconds: float
+    tally: Tally
+
+    def __repr__(self) -> str:
+        names = ("roc_auc", "log_loss", "accuracy") if self.task == "classification" else ("r2", "rmse", "mae")
+        shown = ", ".join(f"{n} {self.metrics[n]:.4f}" for n in names if self.metrics.get(n) is not None)
+        return f"Evaluation({self.n_rows:,} rows: {shown})"
+
+    @property
+    def per_class(self) -> list[dict[str, Any]]:
+        """Precision, recall, F1 and support of each class."""
+        return self.tally.per_class(list(self.labels)) if isinstance(self.tally, ClassificationTally) else []
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        labels = [x.item() if hasattr(x, "item") else x for x in self.labels]
+        return {
+            "task": self.task,
+            "n_rows": self.n_rows,
+            "labels": labels,
+            "seconds": self.seconds,
+            "metrics": self.metrics,
+        }
+
+
+def evaluate(model: Any, data: Dataset, *, client: Any = None, progress: Progress | None = None) -> Evaluation:
+    """Predict and judge every row of a data set (or of its held-out side), in parallel.
+
+    Parameters
+    ----------
+    model : CoresetClassifier or CoresetRegressor
+        Fitted or loaded.
+    data : Dataset
+        Has to hold the model's features and the target.
+    client, progress
+        See ``CoresetTree.build``.
+
+    Raises
+    ------
+    SchemaError
+        A feature or the target is missing, or of another kind.
+    EmptyDataError
+        There is no row to judge.
+    """
+    return evaluate_all({"model": model}, data, client=client, progress=progress)["model"]
+
+
+def evaluate_all(
+    models: Mapping[str, Any], data: Dataset, *, client: Any = None, progress: Progress | None = None
+) -> dict[str, Evaluation]:
+    """Judge several models of the same target in one pass over the data."""
+    started = time.perf_counter()
+    first = next(iter(models.values()))
+    schema: Schema = first.schema_
+    check_columns(schema, data, target=True)
+    judged = {
+        name: Judged(m.estimator_, tuple(m.classes_.tolist()) if hasattr(m, "classes_") else None)
+        for name, m in models.items()
+    }
+    work = EvaluateWork(Reading(schema, first.clean_, data.selection), judged)
+    tallies = run_over_leaves(data, work, "evaluate", client, progress)
+    out = {}
+    for name, model in judged.items():
+        total = sum((t[name] for t in tallies[1:]), tallies[0][name])
+        if total.n_rows == 0:
+            raise EmptyDataError(f"{data.scan.where}: no row to evaluate on is left after cleaning and splitting.")
+        task = "regression" if model.classes is None else "classification"
+        out[name] = Evaluation(
+            task, total.metrics(), model.classes or (), total.n_rows, time.perf_counter() - started, total
+        )
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A fitted pipeline and its class labels (None for regression)."""
+
+    pipeline: Any
+    classes: tuple[Any, ...] | None
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluateWork:
+    """Tallies of one leaf, for each model."""
+
+    reading: Reading
+    models: Mapping[str, Judged]
+
+    def __call__(self, job: Job, frame: pd.DataFrame | None) -> dict[str, Tally]:
+        """Carry one job out."""
+        assert job.leaf is not None
+        parts = [self.tallies(columns) for columns, _ in self.reading.rows(job.leaf, frame)]
+        parts = parts or [self.tallies(self.reading.no_rows(job.leaf)[0])]
+        return {name: sum((p[name] for p in parts[1:]), parts[0][name]) for name in self.models}
+
+    def tallies(self, columns: Columns) -> dict[str, Tally]:
+        """Tallies of one clean chunk."""
+        rows = to_frame(columns) if len(columns) else None
+        return {name: tally(model, columns, rows) for name, model in self.models.items()}
+
+
+def tally(model: Judged, columns: Columns, rows: pd.DataFrame | None) -> Tally:
+    """Judge clean rows; the features are prepared once for all the answers."""
+    final = model.pipeline[-1]
+    if model.classes is None:
+        if rows is None:
+            return RegressionTally.empty()
+        assert isinstance(columns.target, np.ndarray)
+        return regression_tally(columns.target, model.pipeline.predict(rows), weights=columns.weights)
+    has_proba = hasattr(final, "predict_proba")
+    has_decision = not has_proba and hasattr(final, "decision_function")
+    k = len(model.classes)
+    if rows is None:
+        return ClassificationTally.empty(k, has_proba=has_proba, has_decision=has_decision)
+    assert isinstance(columns.target, Coded)
+    X = model.pipeline[:-1].transform(rows)
+    place = {label: i for i, label in enumerate(model.classes)}
+    known = [place[label] for label in final.classes_.tolist()]
+    proba = _spread(final.predict_proba(X), known, k, 0.0) if has_proba else None
+    decision = final.decision_function(X) if has_decision else None
+    if decision is not None and decision.ndim == 2:
+        decision = _spread(decision, known, k, -np.inf)
+    predicted = np.array([place[label] for label in final.predict(X).tolist()], dtype=np.intp)
+    y = class_codes(columns.target, model.classes, columns.path)
+    return classification_tally(y, predicted, proba=proba, decision=decision, weights=columns.weights, n_classes=k)
+
+
+def _spread(values: npt.NDArray[Any], known: list[int], k: int, absent: float) -> npt.NDArray[Any]:
+    """Columns for all classes, where the model may have met only some."""
+    if known == list(range(k)):
+        return values
+    out = np.full((len(values), k), absent)
+    out[:, known] = values
+    return out
+
+
+def run_over_leaves(data: Dataset, work: Any, stage: str, client: Any, progress: Progress | None) -> list[Any]:
+    """Results of independent leaf jobs, in leaf order."""
+    executor = executor_for(client)
+    run = uuid.uuid4().hex[:12]  # names of tasks on the cluster only: two evaluations never share one
+    jobs = [Job(f"{stage}-{run}-{i:06d}", leaf) for i, leaf in enumerate(data.scan.leaves)]
+    results = executor.run(
+        jobs, work, data, None if progress is None else lambda _, done, total: progress(stage, done, total)
+    )
+    return [results[job.name] for job in jobs]
+
+
+def check_columns(schema: Schema, data: Dataset, *, target: bool) -> None:
+    """Make sure that a data set holds what a model needs, under the same names and kinds.
+
+    Raises
+    ------
+    SchemaError
+        A column is missing, or text where the model learned from numbers (or the reverse).
+    """
+    arrow, where = data.scan.arrow_schema, data.scan.where
+    needed = [f.name for f in schema.features] + ([schema.target] if target and schema.target else [])
+    for name in needed:
+        if name not in arrow.names:
+            raise unknown_column(name, arrow.names, where=where, role="a column of the model")
+    for feature in schema.features:
+        found = arrow.field(feature.name).type
+        if kind_of(found) == "categorical" and not feature.is_text and feature.kind != "datetime":
+            raise SchemaError(
+                f"{where}: column '{feature.name}' is {found}, but the model learned from {feature.type}. Cast it to a number first."
+            )

@@ -1,0 +1,181 @@
+"""One node as bytes: named arrays and JSON metadata as an Arrow IPC stream, sealed with a checksum.
+
+The format, open to any Arrow reader (``pyarrow.ipc.open_stream`` reads it as it is)::
+
+    Arrow IPC stream    one record batch of one row, buffers compressed with zstd
+                        a column per array, in the order of their names: a large_list of the array's values in C order
+                        field metadata   "shape"               JSON list of int
+                        schema metadata  "coretree.format"     this format's version
+                                         "coretree.metadata"   canonical JSON
+    trailer, 40 bytes   b"coretree", then the sha256 of everything before the trailer
+
+Nothing is parsed before the checksum holds: a flipped bit inside a buffer would otherwise be a silent difference, and
+one inside the flatbuffers an undefined one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from coretree.errors import DamagedNodeError, StoreError
+from coretree.tree.plan import JSON, canonical_json
+
+FORMAT = 1
+MAGIC = b"coretree"
+TRAILER_BYTES = len(MAGIC) + hashlib.sha256().digest_size
+
+_NUMBERS = ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8")
+_TO_ARROW = {np.dtype(code): pa.from_numpy_dtype(np.dtype(code)) for code in _NUMBERS}
+_TO_NUMPY = {arrow: dtype for dtype, arrow in _TO_ARROW.items()}
+
+
+def encode(arrays: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, JSON]) -> bytes:
+    """Return arrays and metadata as the bytes of one stored object.
+
+    Parameters
+    ----------
+    arrays : mapping of str to ndarray
+        Arrays of any shape, also 0-d and empty: bool, signed and unsigned integers, float32, float64, or object
+        arrays of str and None. Stored in C order and native byte order.
+    metadata : mapping of str to JSON
+        Small facts about the node; floats must be finite.
+
+    Returns
+    -------
+    bytes
+        See the format in this module's docstring. Equal arrays and metadata give equal bytes, whatever the order of
+        the mappings (within one version of pyarrow).
+
+    Raises
+    ------
+    ValueError
+        An array of another type (named), a string that is not valid Unicode, a float in `metadata` that is not finite.
+
+    Examples
+    --------
+    >>> data = encode({"weights": np.array([1.5, 2.0])}, {"n_rows": 3})
+    >>> arrays, metadata = decode(data, where="example")
+    >>> arrays["weights"].tolist(), metadata
+    ([1.5, 2.0], {'n_rows': 3})
+    """
+    fields, columns = [], []
+    for name in sorted(arrays):
+        values = _to_arrow(name, arrays[name])
+        offsets = pa.py_buffer(np.array([0, len(values)], np.int64))  # pa.array would import pandas, half a second
+        column = pa.LargeListArray.from_buffers(pa.large_list(values.type), 1, [None, offsets], children=[values])
+        columns.append(column)
+        fields.append(pa.field(name, column.type, metadata={"shape": canonical_json(arrays[name].shape)}))
+    facts = {"coretree.format": str(FORMAT), "coretree.metadata": canonical_json(metadata)}
+    batch = pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields, metadata=facts))
+    sink = pa.BufferOutputStream()
+    # one thread: the bytes must not depend on how many there are
+    options = pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False)
+    with pa.ipc.new_stream(sink, batch.schema, options=options) as writer:
+        writer.write_batch(batch)
+    stream = sink.getvalue()
+    return b"".join((stream, MAGIC, hashlib.sha256(stream).digest()))
+
+
+def decode(data: bytes, *, where: str) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+    """Return the arrays and the metadata of one stored object, after its checksum was found right.
+
+    Parameters
+    ----------
+    data : bytes
+        What `encode` returned.
+    where : str
+        Where the bytes come from (store and key), for messages.
+
+    Returns
+    -------
+    arrays : dict of str to ndarray
+        In the order of their names, C-contiguous and read-only: numbers look into Arrow's buffers without a copy.
+    metadata : dict
+        As JSON gives it back: tuples have become lists.
+
+    Raises
+    ------
+    DamagedNodeError
+        The bytes are cut, changed, or never were such an object.
+    StoreError
+        The object is whole, but of a newer format.
+    """
+    stream = _checked(data, where)
+    try:
+        with pa.ipc.open_stream(pa.py_buffer(stream)) as reader:
+            schema, facts = reader.schema, reader.schema.metadata or {}
+            _check_format(facts.get(b"coretree.format", b"").decode(), where)
+            batch = reader.read_next_batch()
+        arrays = {field.name: _to_numpy(batch.column(i).values, field) for i, field in enumerate(schema)}
+        return arrays, json.loads(facts[b"coretree.metadata"])
+    except (pa.ArrowException, ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
+        # the checksum holds: somebody sealed something else
+        raise DamagedNodeError(f"{where}: this is not an object that coretree stored: {error!r}. Delete it.") from error
+
+
+def _check_format(version: str, where: str) -> None:
+    if version != str(FORMAT):
+        raise StoreError(
+            f"{where}: the object has format {version!r}, but this version of coretree reads format {FORMAT}. "
+            f"Update coretree to the version that wrote the tree, or build the tree again with this one."
+        )
+
+
+def _checked(data: bytes, where: str) -> memoryview:
+    """Return the stream without its trailer, or say what is wrong with it."""
+    stream, trailer = memoryview(data)[:-TRAILER_BYTES], data[-TRAILER_BYTES:]
+    if len(data) < TRAILER_BYTES or not trailer.startswith(MAGIC):
+        fault = f"it must end in {TRAILER_BYTES} bytes that start with {MAGIC!r}, but its {len(data):,} bytes do not"
+    elif trailer[len(MAGIC) :] != hashlib.sha256(stream).digest():
+        fault = f"its {len(data):,} bytes do not match their sha256 {trailer[len(MAGIC) :].hex()[:12]}…"
+    else:
+        return stream
+    raise DamagedNodeError(
+        f"{where}: the stored object is damaged or cut short: {fault}. "
+        f"Delete this object and run 'coretree update' or the build again: only what is missing is computed. "
+        f"'coretree tree verify' lists every damaged object."
+    )
+
+
+def _to_arrow(name: str, array: npt.NDArray[Any]) -> Any:
+    """Return the values in C order as a flat Arrow array; numbers are not copied when they are contiguous."""
+    if array.dtype == object:
+        values = array.ravel().tolist()
+        wrong = next((value for value in values if value is not None and not isinstance(value, str)), None)
+        if wrong is not None:
+            raise ValueError(f"array {name!r}: an object array must hold str and None only, found {wrong!r}.")
+        return pa.array(values, pa.large_string())
+    flat = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")).reshape(-1)
+    if flat.dtype == np.bool_:
+        return pa.Array.from_buffers(pa.bool_(), flat.size, [None, pa.py_buffer(np.packbits(flat, bitorder="little"))])
+    if flat.dtype not in _TO_ARROW:
+        raise ValueError(
+            f"array {name!r}: dtype {array.dtype} cannot be stored; it must be bool, an integer, float32, float64, "
+            f"or object with str and None. Convert it with .astype(...)."
+        )
+    # from_buffers, not pa.array: the bits of a NaN survive, and none of them becomes a null
+    return pa.Array.from_buffers(_TO_ARROW[flat.dtype], flat.size, [None, pa.py_buffer(flat)])
+
+
+def _to_numpy(values: Any, field: Any) -> npt.NDArray[Any]:
+    shape = tuple(json.loads(field.metadata[b"shape"]))
+    if math.prod(shape) != len(values):
+        raise ValueError(f"column {field.name!r}: shape {shape} does not fit {len(values)} values.")
+    if pa.types.is_large_string(values.type):
+        flat: npt.NDArray[Any] = values.to_numpy(zero_copy_only=False)
+    elif pa.types.is_boolean(values.type):
+        bits = np.frombuffer(values.buffers()[1] or b"", np.uint8)
+        flat = np.unpackbits(bits, count=len(values), bitorder="little").view(np.bool_)
+    else:
+        flat = np.frombuffer(values.buffers()[1] or b"", _TO_NUMPY[values.type], count=len(values))
+    array = flat.reshape(shape)
+    array.flags.writeable = False  # whether Arrow owns the memory or not: a stored node is a value
+    return array

@@ -1,0 +1,240 @@
+"""A store in a local (or NFS) folder: temporary file, fsync, rename, fsync of the folder; a file lock for replacing.
+
+After a power cut or a SIGKILL at any point an object is there whole or not at all. What a dead writer leaves behind
+is a file with a leading dot, which no listing shows and `LocalStore.sweep` removes: a living writer holds a lock on
+it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from coretree.errors import ConfigError, StoreError
+from coretree.tree.store import Store, check_expected, check_key, missing_object, token
+
+_TEMPORARY, _LOCK = ".part-", ".lock-"
+
+
+class LocalStore:
+    """A store in a folder, which is made by the first write. Safe for threads and processes; pickles as its path.
+
+    Parameters
+    ----------
+    folder : str or path
+        Where the objects go; relative paths are resolved now, so that workers elsewhere see the same folder.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     store = LocalStore(folder)
+    ...     store.put("nodes/ab/abcdef.arrow", b"bytes")
+    ...     store.get("nodes/ab/abcdef.arrow"), store.names()
+    (b'bytes', ['nodes/ab/abcdef.arrow'])
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(os.path.abspath(folder))
+
+    def __repr__(self) -> str:
+        return f"LocalStore({str(self.folder)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LocalStore) and self.folder == other.folder
+
+    def __hash__(self) -> int:
+        return hash(self.folder)
+
+    def get(self, key: str) -> bytes:
+        """Return the object; see `Store.get`."""
+        with self._reading(key) as path:
+            return path.read_bytes()
+
+    def size(self, key: str) -> int:
+        """Return the object's length in bytes; see `Store.size`."""
+        with self._reading(key) as path:
+            return path.stat().st_size
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write the object durably unless it is there; see `Store.put`."""
+        path = self._path(key)
+        with _writing(path, len(data)):
+            if not path.exists():
+                _write(path, data)
+
+    def replace(self, key: str, data: bytes, *, expected: str | None) -> str:
+        """Compare and set under an exclusive file lock; see `Store.replace`."""
+        path = self._path(key)
+        with _writing(path, len(data)), _locked(path.with_name(_LOCK + path.name)):
+            found = token(path.read_bytes()) if path.exists() else None
+            check_expected(str(self.folder), key, found, expected)
+            _write(path, data)
+        return token(data)
+
+    def names(self, prefix: str = "") -> list[str]:
+        """Return the keys that start with `prefix`, sorted; none when the folder is not there yet."""
+        return sorted(key for key in map(self._key, self._files()) if "/." not in f"/{key}" and key.startswith(prefix))
+
+    def delete(self, key: str) -> None:
+        """Remove the object if it is there."""
+        path = self._path(key)
+        with _refusing(path, "delete"), suppress(NotADirectoryError):
+            path.unlink(missing_ok=True)
+            if path.parent.exists():
+                _sync_folder(path.parent)
+
+    def sweep(self) -> list[str]:
+        """Remove what dead writers left, and return the paths; the files of living writers are locked and stay."""
+        swept = []
+        for path in self._files():
+            if not path.name.startswith(_TEMPORARY):
+                continue
+            # skipped when gone meanwhile, or when its writer lives
+            with _refusing(path, "sweep"), suppress(FileNotFoundError, BlockingIOError), open(path, "r+b") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+                swept.append(str(path))
+        return sorted(swept)
+
+    def _path(self, key: str) -> Path:
+        return self.folder / check_key(key)
+
+    def _key(self, path: Path) -> str:
+        return path.relative_to(self.folder).as_posix()
+
+    def _files(self) -> Iterator[Path]:
+        def refuse(error: OSError) -> None:
+            if not isinstance(error, FileNotFoundError):  # no folder yet: no objects
+                raise StoreError(f"{error.filename}: cannot list: {error.strerror}.") from error
+
+        for folder, _, files in os.walk(self.folder, onerror=refuse):
+            yield from (Path(folder, name) for name in files)
+
+    @contextmanager
+    def _reading(self, key: str) -> Iterator[Path]:
+        path = self._path(key)
+        with _refusing(path, "read"):
+            try:
+                yield path
+            except (FileNotFoundError, NotADirectoryError):
+                raise missing_object(str(self.folder), key) from None
+
+
+def open_store(where: str | os.PathLike[str]) -> Store:
+    """Return the store at a path or URL.
+
+    Parameters
+    ----------
+    where : str or path
+        A local path (``~`` is expanded) or a ``file://`` URL. Nothing is made or read yet.
+
+    Raises
+    ------
+    ConfigError
+        Another kind of URL, or a ``file://`` URL of another host.
+
+    Examples
+    --------
+    >>> open_store("file:///data/flights.tree")
+    LocalStore('/data/flights.tree')
+    """
+    text = os.fspath(where)
+    if "://" not in text:
+        return LocalStore(os.path.expanduser(text))
+    url = urlsplit(text)
+    if url.scheme == "file" and url.netloc in ("", "localhost") and url.path:
+        return LocalStore(unquote(url.path))
+    raise ConfigError(
+        f"{text}: a tree can be kept in a local folder or a mounted one (NFS), given as a path or as file:///path; "
+        f"other URLs are not supported. Give the path of a folder that all workers see, such as /data/flights.tree."
+    )
+
+
+@contextmanager
+def _refusing(path: Path, verb: str) -> Iterator[None]:
+    """Turn what the system refuses into an error that names the path."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except OSError as error:
+        raise StoreError(f"{path}: cannot {verb}: {error.strerror or error}.") from error
+
+
+@contextmanager
+def _writing(path: Path, n_bytes: int) -> Iterator[None]:
+    """Make the path's folder, and turn what the system refuses into an error that names path and bytes."""
+    try:
+        _make_folder(path.parent)
+        yield
+    except StoreError:
+        raise
+    except OSError as error:
+        raise StoreError(
+            f"{path}: cannot write {n_bytes:,} bytes: {error.strerror or error}. No part of it is left there. "
+            f"Make room or give permission there, then run the same command again: it continues where it stopped."
+        ) from error
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a temporary file in the same folder, make it durable, rename it, make the name durable."""
+    descriptor, temporary = _temporary(path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(temporary, path)
+    except BaseException:  # an interrupt must not leave the file either
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+    _sync_folder(path.parent)
+
+
+def _temporary(folder: Path) -> tuple[int, Path]:
+    """Return a new file that is locked as long as it is open: that tells `LocalStore.sweep` that its writer lives."""
+    while True:
+        path = folder / f"{_TEMPORARY}{uuid.uuid4().hex}"
+        # not mkstemp: the object shall be readable for whom the umask says, other workers may run as other users
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.fstat(descriptor).st_nlink:  # else a sweep came between making and locking
+                return descriptor, path
+        except BaseException:
+            os.close(descriptor)
+            with suppress(OSError):
+                os.unlink(path)
+            raise
+        os.close(descriptor)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock on a file that stays: removing it would let two writers lock two files of one name."""
+    with open(path, "ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and its parents durably."""
+    if not folder.exists():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,147 @@
+"""Contracts: what every implementation of an interface must keep, as classes of tests to inherit."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from coretree.errors import MissingObjectError, StoreError, WriteConflictError
+from coretree.tree.store import Store, node_key, stored_nodes, token
+
+KEY = "nodes/ab/abcdef.arrow"
+
+
+def count_up(store: Store, key: str, times: int) -> int:
+    """Add one to a number `times` times, by comparing and setting; return how often another writer was faster."""
+    conflicts = 0
+    while times:
+        try:
+            data = store.get(key)
+        except MissingObjectError:
+            data, version = b"0", None
+        else:
+            version = token(data)
+        try:
+            store.replace(key, str(int(data) + 1).encode(), expected=version)
+        except WriteConflictError:
+            conflicts += 1
+        else:
+            times -= 1
+    return conflicts
+
+
+class StoreContract:
+    """Inherit, and give a fixture ``store`` that returns an empty store."""
+
+    def test_it_is_a_store(self, store: Store) -> None:
+        assert isinstance(store, Store)
+
+    def test_what_was_put_is_got(self, store: Store) -> None:
+        for key, data in ((KEY, b"bytes \x00\xff"), ("empty", b""), ("ä/long name.json", bytes(range(256)) * 5000)):
+            store.put(key, data)
+            assert store.get(key) == data
+            assert type(store.get(key)) is bytes
+            assert store.size(key) == len(data)
+
+    def test_a_second_put_changes_nothing(self, store: Store) -> None:
+        store.put(KEY, b"first")
+        store.put(KEY, b"other bytes under the same name")
+        assert store.get(KEY) == b"first"
+
+    def test_names_are_sorted_and_filtered(self, store: Store) -> None:
+        assert store.names() == []
+        keys = ["nodes/b/2", "nodes/a/1", "manifest.json", "nodes-of-others/x"]
+        for key in keys:
+            store.put(key, b"")
+        assert store.names() == sorted(keys)
+        assert store.names("nodes/") == ["nodes/a/1", "nodes/b/2"]
+        assert store.names("nodes/b/2") == ["nodes/b/2"]
+        assert store.names("none") == []
+        assert store.names("..") == []
+
+    def test_stored_nodes_are_the_names_under_nodes(self, store: Store) -> None:
+        for name in ("abcdef", "0123"):
+            store.put(node_key(name), b"")
+        store.put("manifest.json", b"")
+        store.put("nodes/readme.txt", b"")
+        assert stored_nodes(store) == {"abcdef", "0123"}
+
+    def test_a_missing_object_is_named(self, store: Store) -> None:
+        for read in (store.get, store.size):
+            with pytest.raises(MissingObjectError, match=KEY) as caught:
+                read(KEY)
+            assert isinstance(caught.value, StoreError)
+            assert isinstance(caught.value, FileNotFoundError)
+            assert not isinstance(caught.value, KeyError)
+            assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+    def test_a_name_below_an_object_is_missing(self, store: Store) -> None:
+        store.put("a", b"")
+        store.delete("a/b")
+        with pytest.raises(MissingObjectError):
+            store.get("a/b")
+
+    def test_delete_and_put_again(self, store: Store) -> None:
+        store.delete(KEY)
+        store.put(KEY, b"damaged")
+        store.delete(KEY)
+        assert store.names() == []
+        store.put(KEY, b"whole")
+        assert store.get(KEY) == b"whole"
+
+    @pytest.mark.parametrize(
+        "key",
+        ["", "/", "/etc/passwd", "..", "../x", "a/../b", "a//b", "a/", "./a", ".", "a/.hidden", "a\\b", "a\nb", "a\0b"],
+    )
+    def test_keys_that_leave_the_store_are_refused(self, store: Store, key: str) -> None:
+        calls = (store.get, store.size, store.delete, lambda k: store.put(k, b""))
+        for call in (*calls, lambda k: store.replace(k, b"", expected=None)):
+            with pytest.raises(ValueError, match="relative path"):
+                call(key)
+        assert store.names() == []
+
+    def test_replace_compares_and_sets(self, store: Store) -> None:
+        first = store.replace("manifest.json", b"1", expected=None)
+        assert first == token(b"1")
+        second = store.replace("manifest.json", b"2", expected=first)
+        assert store.get("manifest.json") == b"2"
+        for stale in (None, first, "nonsense"):
+            with pytest.raises(WriteConflictError, match=r"another writer.*Run the same command again") as caught:
+                store.replace("manifest.json", b"3", expected=stale)
+            assert isinstance(caught.value, StoreError)
+        assert store.get("manifest.json") == b"2"
+        store.delete("manifest.json")
+        with pytest.raises(WriteConflictError, match="it is no object"):
+            store.replace("manifest.json", b"3", expected=second)
+        assert store.names() == []
+
+    def test_of_many_creators_one_wins(self, store: Store) -> None:
+        barrier = threading.Barrier(8)
+
+        def create(i: int) -> bool:
+            barrier.wait(timeout=30)
+            try:
+                store.replace("manifest.json", str(i).encode(), expected=None)
+            except WriteConflictError:
+                return False
+            return True
+
+        with ThreadPoolExecutor(8) as pool:
+            won = list(pool.map(create, range(8)))
+        assert won.count(True) == 1
+        assert store.get("manifest.json") == str(won.index(True)).encode()
+
+    def test_threads_lose_no_update(self, store: Store) -> None:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda _: count_up(store, "n", 15), range(4)))
+        assert store.get("n") == b"60"
+
+    def test_threads_may_put_the_same_object(self, store: Store) -> None:
+        data = bytes(range(256)) * 4000
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda _: store.put(KEY, data), range(24)))
+        assert store.names() == [KEY]
+        assert store.get(KEY) == data

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import errno
+import fcntl
+import multiprocessing
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from contracts import KEY, StoreContract, count_up
+from coretree.errors import ConfigError, StoreError
+from coretree.tree.local_store import LocalStore, open_store
+
+DIES_BEFORE_RENAMING = """
+import os, signal, sys
+from coretree.tree.local_store import LocalStore
+os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+LocalStore(sys.argv[1]).put("nodes/ab/abcdef.arrow", b"x" * 1000)
+"""
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+def fail_with(error: BaseException) -> Callable[..., None]:
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail
+
+
+class TestLocalStore(StoreContract):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> LocalStore:
+        return LocalStore(tmp_path / "deep" / "my.tree")
+
+    def test_nothing_is_made_before_the_first_write(self, store: LocalStore, tmp_path: Path) -> None:
+        assert store.names() == store.sweep() == []
+        store.delete(KEY)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_an_object_is_a_plain_file(self, store: LocalStore) -> None:
+        store.put(KEY, b"bytes")
+        assert files(store.folder) == [KEY]
+        assert (store.folder / KEY).read_bytes() == b"bytes"
+
+    def test_an_object_is_readable_as_the_umask_says(self, store: LocalStore) -> None:
+        store.put(KEY, b"")
+        mask = os.umask(0)
+        os.umask(mask)
+        assert (store.folder / KEY).stat().st_mode & 0o777 == 0o666 & ~mask
+
+    def test_it_pickles_as_its_absolute_path(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        sent = pickle.dumps(LocalStore("my.tree"))
+        monkeypatch.chdir("/")
+        assert pickle.loads(sent) == LocalStore(tmp_path / "my.tree") != LocalStore("my.tree")
+        assert len({pickle.loads(sent), LocalStore(tmp_path / "my.tree")}) == 1
+
+    @pytest.mark.parametrize("step", ["fsync", "replace"])
+    @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+    def test_an_interrupted_write_leaves_nothing(
+        self, store: LocalStore, monkeypatch: pytest.MonkeyPatch, step: str, error: BaseException
+    ) -> None:
+        version = store.replace("manifest.json", b"1", expected=None)
+        (store.folder / "nodes" / "ab").mkdir(parents=True)  # so that fsync fails on the file, not on the new folders
+        before = files(store.folder)
+        monkeypatch.setattr(os, step, fail_with(error))
+        for write in (
+            lambda: store.put(KEY, b"x" * 1234),
+            lambda: store.replace("manifest.json", b"2", expected=version),
+        ):
+            with pytest.raises(StoreError if isinstance(error, OSError) else KeyboardInterrupt):
+                write()
+        assert files(store.folder) == before
+        monkeypatch.undo()
+        assert store.get("manifest.json") == b"1"
+        store.put(KEY, b"again")
+        assert store.get(KEY) == b"again"
+
+    def test_a_full_disk_is_named_with_path_and_bytes(self, store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(os, "fsync", fail_with(OSError(errno.ENOSPC, "No space left on device")))
+        with pytest.raises(StoreError, match=r"abcdef\.arrow: cannot write 1,234 bytes: No space left.*Make room"):
+            store.put(KEY, b"x" * 1234)
+
+    def test_a_folder_that_cannot_be_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_bytes(b"")
+        with pytest.raises(StoreError, match="file/nodes"):
+            LocalStore(tmp_path / "file").put(KEY, b"")
+        (tmp_path / "tree" / KEY).mkdir(parents=True)
+        with pytest.raises(StoreError, match="cannot read"):
+            LocalStore(tmp_path / "tree").get(KEY)
+        with pytest.raises(StoreError, match="cannot delete"):
+            LocalStore(tmp_path / "tree").delete(KEY)
+
+    def test_what_a_killed_writer_left_is_hidden_and_swept(self, store: LocalStore) -> None:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        command = [sys.executable, "-c", DIES_BEFORE_RENAMING, str(store.folder)]
+        died = subprocess.run(command, env=environment, timeout=60, check=False)
+        assert died.returncode == -9
+        assert len(files(store.folder)) == 1
+        assert store.names() == []
+        assert len(store.sweep()) == 1
+        assert files(store.folder) == store.sweep() == []
+
+    def test_a_sweep_spares_living_writers(self, store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        fsync, swept = os.fsync, []
+
+        def sweep_meanwhile(descriptor: int) -> None:
+            swept.extend(store.sweep())
+            fsync(descriptor)
+
+        monkeypatch.setattr(os, "fsync", sweep_meanwhile)
+        store.put(KEY, b"bytes")
+        assert swept == []
+        assert files(store.folder) == [KEY]
+
+    def test_a_sweep_before_the_writer_has_its_lock_does_no_harm(
+        self, store: LocalStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        flock, swept = fcntl.flock, []
+
+        def sweep_first(file: int, operation: int) -> None:
+            monkeypatch.setattr(fcntl, "flock", flock)
+            swept.extend(store.sweep())
+            flock(file, operation)
+
+        store.put("other", b"")
+        monkeypatch.setattr(fcntl, "flock", sweep_first)
+        store.put(KEY, b"bytes")
+        assert len(swept) == 1
+        assert store.get(KEY) == b"bytes"
+        assert files(store.folder) == [KEY, "other"]
+
+    def test_two_processes_lose_no_update(self, store: LocalStore) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        writers = [spawn.Process(target=count_up, args=(store, "n", 40), daemon=True) for _ in range(2)]
+        for writer in writers:
+            writer.start()
+        count_up(store, "n", 40)
+        for writer in writers:
+            writer.join(timeout=60)
+        assert [writer.exitcode for writer in writers] == [0, 0]
+        assert store.get("n") == b"120"
+
+
+def test_open_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    expected = LocalStore(tmp_path / "my tree")
+    for where in (tmp_path / "my tree", str(tmp_path / "my tree"), "~/my tree", f"file://{tmp_path}/my%20tree"):
+        assert open_store(where) == expected
+    assert open_store(f"file://localhost{tmp_path}/my tree") == expected
+
+
+@pytest.mark.parametrize("where", ["s3://bucket/tree", "http://host/tree", "file://otherhost/tree", "file://"])
+def test_open_store_says_what_it_takes(where: str) -> None:
+    with pytest.raises(ConfigError, match=r"local folder.*file:///path"):
+        open_store(where)
