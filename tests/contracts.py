@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import pickle
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
-from coretree.errors import MissingObjectError, StoreError, WriteConflictError
+from coretree.data.scan import Leaf
+from coretree.errors import MissingObjectError, PartitionError, StoreError, WriteConflictError
+from coretree.run.executor import Executor
+from coretree.run.frontier import Job
 from coretree.tree.store import Store, node_key, stored_nodes, token
 
 KEY = "nodes/ab/abcdef.arrow"
@@ -145,3 +150,85 @@ class StoreContract:
             list(pool.map(lambda _: store.put(KEY, data), range(24)))
         assert store.names() == [KEY]
         assert store.get(KEY) == data
+
+
+class Recorder:
+    """Work for executors: the name of each job with a number; a poisoned one fails, a slow one waits."""
+
+    def __init__(self, poison: str = "", wait_s: float = 0.0) -> None:
+        self.poison, self.wait_s = poison, wait_s
+
+    def __call__(self, job: Job, frame: object) -> tuple[str, int]:
+        time.sleep(self.wait_s)
+        if job.name == self.poison:
+            raise ZeroDivisionError("poisoned")
+        return job.name, len(job.children) if job.leaf is None else job.leaf.n_rows
+
+
+def small_tree(prefix: str) -> list[Job]:
+    """Jobs of a binary tree over six leaves; the last pair's leaves are stored already."""
+    leaves = [Job(f"{prefix}{i}", Leaf(f"f{i}.parquet", (i, i + 1), 10 + i, 1, "")) for i in range(4)]
+    pairs = [Job(f"{prefix}p{i}", None, (f"{prefix}{2 * i}", f"{prefix}{2 * i + 1}")) for i in range(3)]
+    return [*leaves, *pairs, Job(f"{prefix}root", None, tuple(pair.name for pair in pairs))]
+
+
+class ExecutorContract:
+    """Inherit, and give a fixture ``executor``."""
+
+    def test_results_are_those_of_the_jobs(self, executor: Executor) -> None:
+        jobs = small_tree("a")
+        assert executor.run(jobs, Recorder(), None) == {
+            **{f"a{i}": (f"a{i}", 10 + i) for i in range(4)},
+            **{f"ap{i}": (f"ap{i}", 2) for i in range(3)},
+            "aroot": ("aroot", 3),
+        }
+        assert executor.run([], Recorder(), None) == {}
+        assert executor.n_slots >= 1
+
+    def test_progress_counts_every_job_once_and_children_first(self, executor: Executor) -> None:
+        seen: list[tuple[str, int, int]] = []
+        jobs = small_tree("b")
+        executor.run(jobs, Recorder(), None, lambda job, done, total: seen.append((job.name, done, total)))
+        names = [name for name, _, _ in seen]
+        assert sorted(names) == sorted(job.name for job in jobs)
+        assert [(done, total) for _, done, total in seen] == [(i + 1, 8) for i in range(8)]
+        place = {name: i for i, name in enumerate(names)}
+        assert all(place[c] < place[job.name] for job in jobs for c in job.children if c in place)
+
+    def test_an_error_names_its_leaf_and_the_same_jobs_can_run_again(self, executor: Executor) -> None:
+        with pytest.raises(PartitionError, match=r"f2\.parquet, row groups \[2, 3\]: ZeroDivisionError: poisoned"):
+            executor.run(small_tree("c"), Recorder(poison="c2"), None)
+        with pytest.raises(PartitionError, match="merge cp1: ZeroDivisionError"):
+            executor.run(small_tree("c"), Recorder(poison="cp1"), None)
+        assert executor.run(small_tree("c"), Recorder(), None)["croot"] == ("croot", 3)
+
+    def test_nothing_runs_after_an_interrupt(self, executor: Executor, tmp_path: Path) -> None:
+        def interrupt(job: Job, done: int, total: int) -> None:
+            raise KeyboardInterrupt
+
+        jobs = [Job(f"d{i}", Leaf(f"f{i}.parquet", (0,), i, 1, "")) for i in range(20)]
+        with pytest.raises(KeyboardInterrupt):
+            executor.run(jobs, Touch(str(tmp_path)), None, interrupt)
+        after = sorted(tmp_path.iterdir())
+        assert 1 <= len(after) < 20
+        time.sleep(0.3)
+        assert sorted(tmp_path.iterdir()) == after
+        assert not any(path.name.endswith(".begun") for path in after)
+
+    def test_one_call_on_one_worker(self, executor: Executor) -> None:
+        assert executor.one(divmod, 7, 2) == (3, 1)
+        with pytest.raises(ZeroDivisionError):
+            executor.one(divmod, 7, 0)
+
+
+class Touch:
+    """Work that leaves a file behind: first one called begun, then renamed."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+    def __call__(self, job: Job, frame: object) -> None:
+        begun = Path(self.folder) / f"{job.name}.begun"
+        begun.touch()
+        time.sleep(0.1)
+        begun.rename(begun.with_suffix(".done"))

@@ -1,4 +1,4 @@
-"""Train ordinary scikit-learn models on data that does not fit in memory, from a mergeable tree of weighted coresets."""
+"""Train ordinary scikit-learn models on data that does not fit in memory, from a mergeable tree of coresets."""
 
 from __future__ import annotations
 

@@ -21,8 +21,6 @@ CLASSIFICATION_SCORINGS = (
 )
 REGRESSION_SCORINGS = ("r2", "neg_mean_squared_error", "neg_root_mean_squared_error", "neg_mean_absolute_error")
 
-ColumnType = Literal["float64", "float32", "int64", "bool", "string", "timestamp"]
-
 
 def _listed(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
@@ -65,7 +63,7 @@ class Data(Section):
     categorical: Names = Field(default=(), description="columns to treat as categories")
     boolean: Names = Field(default=(), description="columns to treat as true or false")
     datetime: Names = Field(default=(), description="columns to split into parts of date and time")
-    ignore: Names = Field(default=(), description="columns to keep in the data but out of the model")
+    ignore: Names = Field(default=(), description="columns to keep out of the model; predictions may carry them along")
     partition_columns: bool = Field(default=True, description="take columns from hive folders such as month=3/")
 
     ROLES: ClassVar[tuple[str, ...]] = ("drop", "numeric", "categorical", "boolean", "datetime", "ignore")
@@ -101,7 +99,7 @@ class Clean(Section):
     clip: Annotated[tuple[Real, Real] | None, BeforeValidator(_none_for_false)] = Field(
         default=None, description="[low, high] quantiles at which numbers are cut off, or false"
     )
-    cast: dict[str, ColumnType] = Field(default_factory=dict, description="column = type, where files disagree")
+    infinite: Literal["missing", "fail"] = Field(default="missing", description="what becomes of ±inf")
     missing_values: Names = Field(default=(), description='texts that mean missing, such as "?" or "NA"')
     bad_files: Literal["fail", "skip"] = Field(default="fail", description="what to do with unreadable files")
 
@@ -150,7 +148,6 @@ class Coreset(Section):
         default=ByteSize(64 * 2**20), ge=2**20, description='decoded bytes of a leaf, such as "64MiB" or "1GB"'
     )
     seed: Whole = Field(default=0, ge=0, description="seed of the sample")
-    passes: Literal[1, 2] = Field(default=2, description="passes over the training rows; 2 is far more accurate")
 
     def problems(self) -> list[str]:
         """More rows to fit on than a node keeps."""
@@ -225,4 +222,4 @@ class Cluster(Section):
 class Output(Section):
     """Where results go."""
 
-    folder: str = Field(default="runs", min_length=1, description="folder for models, reports and the tree")
+    folder: str = Field(default="coretree-run", min_length=1, description="folder for tree, model and result")

@@ -18,7 +18,9 @@ from sklearn.tree import DecisionTreeClassifier
 from threadpoolctl import threadpool_limits
 
 from coretree.errors import ConfigError
-from coretree.learn.choose import Candidate, choose, folds_by_hash, make_folds
+from coretree.learn.choose import Candidate, Validation, choose
+from coretree.learn.fit import fit_weighted
+from coretree.learn.folds import common_folds, folds_by_hash, make_folds
 from coretree.learn.scoring import weighted_score
 
 
@@ -166,3 +168,106 @@ def test_nothing_to_choose_from() -> None:
     board = choose({"lr": candidate(LogisticRegression())})
     with pytest.raises(ValueError, match="no candidate is named 'x'"):
         board.row("x")
+
+
+def everyone(n: int = 3000, seed: int = 0) -> Candidate:
+    """All the rows, to draw sketches and a validation sample from."""
+    return candidate(None, n=n, seed=seed, weights=np.ones(n))
+
+
+def drawn(full: Candidate, index: Any, estimator: Any, **changes: Any) -> Candidate:
+    values = {"X": full.X[index], "y": full.y[index], "weights": np.full(len(index), 2.0), "ids": full.ids[index]}
+    return Candidate(**{"estimator": estimator, **values, **changes})
+
+
+def as_validation(one: Candidate) -> Validation:
+    return Validation(one.X, one.y, one.weights, one.ids)
+
+
+def test_common_validation_by_hand() -> None:
+    """Fitted on the own rows outside a fold, scored on the common rows inside: never on a row it was fitted on."""
+    full = everyone()
+    own, common = drawn(full, np.arange(0, 900), LogisticRegression()), drawn(full, np.arange(600, 1400), None)
+    board = choose({"lr": own}, validation=as_validation(common), cv=3, scoring="neg_log_loss", seed=5)
+    scores = []
+    for k in range(3):
+        out, inside = folds_by_hash(own.ids, 3, 5) != k, folds_by_hash(common.ids, 3, 5) == k
+        model = fit_weighted(LogisticRegression(), own.X[out], own.y[out], weights=np.full(out.sum(), 2.0), seed=5)
+        scores.append(
+            weighted_score(
+                model, common.X[inside], common.y[inside], weights=np.ones(inside.sum()), scoring="neg_log_loss"
+            )
+        )
+        assert not set(own.ids[out].tolist()) & set(common.ids[inside].tolist())
+    assert board.rows[0].scores == pytest.approx(scores)
+    assert board.rows[0].rows == 900
+    assert board.to_dict()["validation_rows"] == 800
+    assert choose({"lr": own}, cv=3).validation_rows == 0
+
+
+def test_own_rows_as_validation_change_nothing() -> None:
+    one = candidate(LogisticRegression())
+    expected = choose({"lr": one}, cv=3, seed=2).rows[0]
+    found = choose({"lr": one}, validation=as_validation(one), cv=3, seed=2).rows[0]
+    assert (found.scores, found.fold_weights) == (expected.scores, expected.fold_weights)
+
+
+def test_memorising_rows_does_not_pay() -> None:
+    """A tree that knows its rows by heart would win if validation rows were among them."""
+    full = everyone()
+    noise = drawn(full, np.arange(800), DecisionTreeClassifier(), y=np.arange(800) % 2)
+    board = choose({"tree": noise}, validation=as_validation(noise), scoring="accuracy")
+    assert board.rows[0].mean == pytest.approx(0.5, abs=0.08)
+
+
+def test_same_rows_make_differences_between_models_less_noisy() -> None:
+    def differences(*, common: bool) -> list[float]:
+        found = []
+        for seed in range(10):
+            rng = np.random.default_rng(seed)
+            full = everyone()
+            index = [rng.permutation(3000)[:500] for _ in range(3)]
+            pair = {
+                "good": drawn(full, index[0], LogisticRegression()),
+                "same": drawn(full, index[1], LogisticRegression(C=0.3)),
+            }
+            validation = as_validation(drawn(full, index[2], None)) if common else None
+            board = choose(pair, validation=validation, cv=2, scoring="neg_log_loss")
+            found.append(board.row("good").mean - board.row("same").mean)
+        return found
+
+    assert np.std(differences(common=True)) < 0.7 * np.std(differences(common=False))
+
+
+def test_rare_class_is_dealt_out_over_the_union() -> None:
+    full = everyone(600)
+    y = np.zeros(600, dtype=int)
+    y[[5, 305, 405]] = 1
+    pair = {
+        "lr": drawn(full, np.arange(0, 400), LogisticRegression(), y=y[:400]),
+        "dt": drawn(full, np.arange(300, 600), DecisionTreeClassifier(max_depth=2), y=y[300:]),
+    }
+    validation = Validation(full.X[::2], y[::2], None, full.ids[::2])
+    board = choose(pair, validation=validation, cv=3, scoring="neg_log_loss")
+    assert all(np.isfinite(row.mean) for row in board.rows)
+    assert all("the rarest has 3 rows" in row.note for row in board.rows)
+    folds, _ = common_folds([full.ids, full.ids[::2]], [y, y[::2]], 3, 0)
+    assert sorted(folds[0][y == 1].tolist()) == [0, 1, 2]
+    np.testing.assert_array_equal(folds[1], folds[0][::2])
+
+
+def test_validation_serves_regression_and_class_masses() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 2))
+    t, ids = X[:, 0] + 0.1 * rng.normal(size=300), np.arange(300, dtype=np.uint64)
+    validation = Validation(X[:100], t[:100], None, ids[:100])
+    assert choose({"r": Candidate(Ridge(), X, t, None, ids)}, validation=validation, scoring="r2").rows[0].mean > 0.9
+    y, w = (t > 0.5).astype(int), np.where(t > 0.5, 1.0, 20.0)
+    tree = DecisionTreeClassifier(max_depth=3)
+    by_mass = [
+        choose({"t": Candidate(tree, X, y, w, ids, class_mass=mass)}, scoring="neg_log_loss").rows[0].mean
+        for mass in ("rows", "root")
+    ]
+    assert by_mass[0] != by_mass[1]
+    with pytest.raises(ConfigError, match="the 1 rows of the smallest sketch"):
+        choose({"r": Candidate(Ridge(), X, t, None, ids)}, validation=Validation(X[:1], t[:1], None, ids[:1]))

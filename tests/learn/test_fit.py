@@ -183,3 +183,20 @@ def test_resampling_is_proportional(weights: list[float], seed: int) -> None:
     assert counts.sum() == w.size
     assert np.abs(counts - w.size * w / w.sum()).max() < 1 + 1e-9
     assert not counts[w == 0].any()
+
+
+def test_class_mass_and_prior_reach_the_shift_inside_a_pipeline() -> None:
+    X, t, _ = rows(300)
+    y = (t > 0.5).astype(int)
+    w = np.where(y == 1, 1.0, 9.0)
+    model = make_pipeline(StandardScaler(), DecisionTreeClassifier(max_depth=3))
+    fitted = fit_weighted(model, X, y, weights=w, class_mass="root", prior="balanced", class_counts={0: 9000, 1: 100})
+    last = fitted.steps[-1][1]
+    assert (last.class_mass, last.prior) == ("root", "balanced")
+    ratios = (
+        fit_weighted(model, X, y, weights=w, class_mass="root", class_counts={0: 9000, 1: 100}).steps[-1][1].ratios_
+    )
+    mass = np.sqrt(np.bincount(y, w))
+    np.testing.assert_allclose(ratios[0] / ratios[1], 90 / (mass[0] / mass[1]))
+    linear = [fit_weighted(LogisticRegression(), X, y, weights=w, class_mass=c).coef_ for c in ("rows", "root")]
+    np.testing.assert_array_equal(*linear)

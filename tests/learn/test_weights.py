@@ -32,7 +32,8 @@ from sklearn.utils.estimator_checks import check_estimator
 from threadpoolctl import threadpool_limits
 
 from coretree.errors import ConfigError
-from coretree.learn.weights import PriorShift, accepts_weights, checked_weights, class_weights, treatment
+from coretree.learn.masses import checked_weights, class_weights
+from coretree.learn.weights import PriorShift, accepts_weights, treatment
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -193,6 +194,30 @@ def test_class_counts_win_over_weights_and_prior_can_be_balanced() -> None:
     assert counted.predict(X[:1]).tolist() == ["no"]
 
 
+def test_root_of_the_mass_is_shifted_back_to_the_data() -> None:
+    """V_c is known, so a model that knows nothing else gives the class shares, whatever the masses."""
+    X, y = np.zeros((4, 1)), np.array([0, 0, 0, 1])
+    w = np.array([30.0, 40.0, 30.0, 4.0])
+    root = PriorShift(DecisionTreeClassifier(), class_mass="root", smoothing=0.0).fit(X, y, sample_weight=w)
+    np.testing.assert_allclose(root.estimator_.predict_proba(X[:1]), [[10 / 12, 2 / 12]])  # roots of 100 and 4
+    np.testing.assert_allclose(root.predict_proba(X[:1]), [[100 / 104, 4 / 104]])
+    even = PriorShift(DecisionTreeClassifier(), class_mass="root", prior="balanced", smoothing=0.0)
+    np.testing.assert_allclose(even.fit(X, y, sample_weight=w).predict_proba(X[:1]), [[0.5, 0.5]])
+    rows = PriorShift(DecisionTreeClassifier(), smoothing=0.0).fit(X, y, sample_weight=w)
+    np.testing.assert_allclose(rows.estimator_.predict_proba(X[:1]), [[0.75, 0.25]])
+
+
+@pytest.mark.parametrize("class_mass", ["rows", "root"])
+def test_sample_that_dropped_nothing_is_fitted_as_it_is(class_mass: str) -> None:
+    X, y = rare(2000, 8)
+    tree = DecisionTreeClassifier(max_depth=4, random_state=0)
+    full = PriorShift(tree, class_mass=class_mass).fit(X, y, sample_weight=np.ones(2000), class_counts={0: 1, 1: 1})
+    np.testing.assert_array_equal(full.estimator_.predict_proba(X), clone(tree).fit(X, y).predict_proba(X))
+    counted = dict(enumerate(np.bincount(y).tolist()))
+    same = PriorShift(tree, class_mass=class_mass).fit(X, y, sample_weight=np.ones(2000), class_counts=counted)
+    np.testing.assert_array_equal(same.predict_proba(X), clone(tree).fit(X, y).predict_proba(X))
+
+
 def test_smoothing_keeps_the_order_and_opens_pure_leaves() -> None:
     X, y = np.arange(6.0)[:, None], np.array([0, 0, 0, 1, 1, 1])
     w = np.array([99.0] * 3 + [1.0] * 3)
@@ -224,6 +249,8 @@ def test_mistakes_are_named() -> None:
     X, y = np.zeros((2, 1)), np.array([0, 1])
     with pytest.raises(ConfigError, match="prior must be"):
         PriorShift(DecisionTreeClassifier(), prior="uniform").fit(X, y)
+    with pytest.raises(ConfigError, match="class_mass must be 'rows' or 'root', found 'log'"):
+        PriorShift(DecisionTreeClassifier(), class_mass="log").fit(X, y)
     with pytest.raises(ConfigError, match="no entry for class 1"):
         PriorShift(DecisionTreeClassifier()).fit(X, y, class_counts={0: 1})
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from decimal import Decimal
 from typing import Any, Literal
 
 import numpy as np
@@ -14,11 +16,13 @@ import pyarrow.types as pt
 
 from coretree.data.columns import F64, Changes, Coded, Columns, Level
 from coretree.data.read import Chunk
-from coretree.data.schema import Schema
+from coretree.data.schema import Feature, Schema, is_text
+from coretree.data.times import to_seconds
 from coretree.errors import ConfigError, DataError
 
 LARGEST_EXACT_INTEGER = 2**53
 _HASH_KEY = "coretree-row-key"  # 16 bytes, as pandas.util.hash_array wants
+_NO_VALUE = "\0no value"  # hashed in place of null
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,8 @@ class CleanRules:
 
     def __post_init__(self) -> None:
         """Accept any sequence."""
-        object.__setattr__(self, "missing_values", tuple(self.missing_values))
+        marks: Any = self.missing_values
+        object.__setattr__(self, "missing_values", (marks,) if isinstance(marks, str) else tuple(marks))
         if self.infinite not in ("missing", "fail"):
             raise ConfigError(f"clean.infinite='{self.infinite}' is unknown; use 'missing' or 'fail'.")
 
@@ -52,35 +57,43 @@ class _Cleaner:
 
     def __init__(self, chunk: Chunk, schema: Schema, rules: CleanRules) -> None:
         self.table, self.schema, self.rules = chunk.table, schema, rules
+        self.marks = frozenset(rules.missing_values)
         self.where = f"{chunk.path}, row group {chunk.row_group}"
         self.counts: list[tuple[tuple[str, str], int]] = []
 
-    def note(self, what: str, column: str, n: int) -> None:
+    def note(self, what: str, column: str, n: np.integer[Any] | int) -> None:
         if n:
             self.counts.append(((what, column), int(n)))
 
-    def column(self, name: str) -> pa.ChunkedArray:
-        return self.table.column(name)
+    def plain(self, name: str) -> pa.ChunkedArray:
+        """A column; a dictionary of numbers or times is spread out, one of text is kept."""
+        column = self.table.column(name)
+        if pt.is_dictionary(column.type) and not is_text(column.type):
+            return column.cast(column.type.value_type)
+        return column
 
     def number(self, name: str) -> npt.NDArray[Any]:
-        """A float array with NaN for missing; text is parsed, ±inf becomes missing."""
-        column = self.column(name)
-        if _is_text(column.type):
-            values = self._parsed(name, lambda text: pd.to_numeric(text, errors="coerce").to_numpy(float))
+        """A float array with NaN for missing; text is parsed, ±inf becomes missing. It may be the file's own memory."""
+        column = self.plain(name)
+        if is_text(column.type):
+            values = self._parsed(name, _parse_numbers)
         elif pt.is_floating(column.type):
+            if column.null_count and column.type != pa.float16():  # four times as fast as leaving it to to_numpy
+                column = column.fill_null(pa.scalar(np.nan, column.type))
             values = column.to_numpy()
         else:
             values = self._integers(name, column)
         infinite = np.isinf(values)
         n = np.count_nonzero(infinite)
-        if n:
-            if self.rules.infinite == "fail":
-                raise DataError(
-                    f"{self.where}: column '{name}' holds {n} infinite values. Set clean.infinite = \"missing\" to read them as missing."
-                )
-            self.note("infinite", name, n)
-            values = np.where(infinite, np.nan, values)
-        return values
+        if not n:
+            return values
+        if self.rules.infinite == "fail":
+            raise DataError(
+                f"{self.where}: column '{name}' holds {n} infinite values, and clean.infinite is \"fail\". "
+                'Mend the data, or set clean.infinite = "missing" to read them as missing.'
+            )
+        self.note("infinite", name, n)
+        return np.where(infinite, values.dtype.type(np.nan), values)
 
     def _integers(self, name: str, column: pa.ChunkedArray) -> npt.NDArray[Any]:
         if pt.is_null(column.type):
@@ -89,138 +102,189 @@ class _Cleaner:
             column = column.cast(pa.int8())
         if pt.is_integer(column.type) and column.type.bit_width == 64:
             span = pc.min_max(column).as_py()
-            if span["max"] is not None and max(abs(span["min"]), span["max"]) > LARGEST_EXACT_INTEGER:
-                raise DataError(
-                    f"{self.where}: column '{name}' holds the integer {max(span['min'], span['max'], key=abs)}, which is not exact as a "
-                    f'floating-point number. If it is an identifier, drop it: drop = ["{name}"]; if it is a code, categorical = ["{name}"].'
-                )
+            if span["max"] is not None:
+                self.check_exact(name, max(span["min"], span["max"], key=abs))
         return column.cast(pa.float64(), safe=False).to_numpy()
 
-    def _parsed(self, name: str, parse: Any) -> npt.NDArray[Any]:
+    def check_exact(self, name: str, value: Any) -> None:
+        """Refuse an integer that a float64 would change."""
+        if isinstance(value, int) and abs(value) > LARGEST_EXACT_INTEGER:
+            raise DataError(
+                f"{self.where}: column '{name}' holds the integer {value}, which is not exact as a floating-point "
+                f'number (beyond 2**53). If it is an identifier, leave it out: drop = ["{name}"]; if it is a code, '
+                "store it as text."
+            )
+
+    def _parsed(self, name: str, parse: Callable[[pd.Series[Any]], npt.NDArray[Any]]) -> npt.NDArray[Any]:
         """Parse the distinct texts once, spread the results over the rows; count what did not parse."""
-        coded = self.coded(name)
+        coded = self.coded(name, str)
         if not coded.levels:
             return np.full(len(coded.codes), np.nan)
-        parsed = np.append(parse(pd.Series([str(v) for v in coded.levels], dtype=object)), np.nan)
+        parsed = np.append(parse(pd.Series(list(coded.levels), dtype=object)), np.nan)
         values = parsed[coded.codes]
         self.note("unparsable", name, np.count_nonzero(np.isnan(values) & (coded.codes >= 0)))
         return values
 
     def seconds(self, name: str) -> F64:
         """Seconds since 1970 (UTC), NaN where missing."""
-        column = self.column(name)
-        if _is_text(column.type):
-            return np.asarray(self._parsed(name, _parse_times), dtype=np.float64)
+        column = self.plain(name)
+        if is_text(column.type):
+            return np.asarray(self._parsed(name, to_seconds), dtype=np.float64)
         if pt.is_null(column.type):
             return np.full(len(column), np.nan)
+        if not (pt.is_timestamp(column.type) or pt.is_date(column.type)):
+            raise DataError(
+                f"{self.where}: column '{name}' is {column.type}, but times are expected. "
+                "Store it as timestamps, dates, or text such as 2013-01-31 15:30."
+            )
         micro = column.cast(pa.timestamp("us", tz=column.type.tz if pt.is_timestamp(column.type) else None), safe=False)
-        return np.asarray(
-            pc.divide(micro.cast(pa.int64()).cast(pa.float64(), safe=False), 1e6).to_numpy(), dtype=np.float64
-        )
+        whole = micro.cast(pa.int64()).cast(pa.float64(), safe=False)
+        return np.asarray(pc.divide(whole, 1e6).to_numpy(), dtype=np.float64)
 
-    def coded(self, name: str, *, native: bool = False) -> Coded:
-        """Codes and levels of a categorical column; ``native`` keeps integers as they are (class labels)."""
-        column = self.column(name)
+    def category(self, feature: Feature) -> Coded:
+        """Codes and levels of a categorical feature: text, or numbers as float (so that 1 and 1.0 are one level)."""
+        coded = self.coded(feature.name, _text if feature.is_text else _number)
+        broken = [j for j, level in enumerate(coded.levels) if level != level]
+        if broken:  # text where the training data had numbers
+            self.note("unparsable", feature.name, np.count_nonzero(np.isin(coded.codes, broken)))
+            kept = [level for level in coded.levels if level == level]
+            return Coded(coded.recode({level: i for i, level in enumerate(kept)}, -1), tuple(kept))
+        return coded
+
+    def coded(self, name: str, level: Callable[[Any], Level]) -> Coded:
+        """Codes and levels of a column; ``level`` brings a raw value to the type that levels have."""
+        column = self.table.column(name)
         if pt.is_null(column.type):
             return Coded(np.full(len(column), -1, dtype=np.int32), ())
         if not pt.is_dictionary(column.type):
             column = column.dictionary_encode()
         array = column.unify_dictionaries().combine_chunks()
         array = array.chunk(0) if isinstance(array, pa.ChunkedArray) else array
-        codes = array.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32, copy=False)
-        return self._tidy(codes, array.dictionary.to_pylist(), native)
-
-    def _tidy(self, codes: npt.NDArray[np.int32], raw: list[Any], native: bool) -> Coded:
-        """Map texts that mean "missing", NaN and nulls to -1, numbers to float, and drop repeated levels."""
-        marks = set(self.rules.missing_values)
+        codes = array.indices.cast(pa.int32()).fill_null(-1).to_numpy(zero_copy_only=False)
         place: dict[Level, int] = {}
-        table = np.empty(len(raw) + 1, dtype=np.int32)
+        table = np.empty(len(array.dictionary) + 1, dtype=np.int32)
         table[-1] = -1
-        for i, value in enumerate(raw):
-            missing = value is None or value != value or (isinstance(value, str) and value.strip() in marks)
-            table[i] = -1 if missing else place.setdefault(value if native else _level(value), len(place))
+        for i, value in enumerate(array.dictionary.to_pylist()):
+            if value is None or value != value or (isinstance(value, str) and value.strip() in self.marks):
+                table[i] = -1
+                continue
+            if level is _number:
+                self.check_exact(name, value)
+            table[i] = place.setdefault(level(value), len(place))
         return Coded(table[codes], tuple(place))
 
     def hashes(self, name: str) -> npt.NDArray[np.uint64]:
-        """64-bit hashes of a column's values, the same in every process; null hashes like a value of its own."""
-        values = self.column(name).to_pandas()
-        return np.asarray(
-            pd.util.hash_array(np.asarray(values.astype(str), dtype=object), hash_key=_HASH_KEY), dtype=np.uint64
-        )
+        """64-bit hashes of a column's values, the same in every process; null hashes like a value of its own.
+
+        A value's hash does not depend on how its file stores it: 7 as int32, int64 or float64, a text in a
+        dictionary or not, a time in any unit.
+        """
+        column = self.table.column(name)
+        column = column.cast(column.type.value_type) if pt.is_dictionary(column.type) else column
+        if pt.is_timestamp(column.type) or pt.is_date(column.type):
+            column = column.cast(pa.timestamp("us", tz=getattr(column.type, "tz", None)), safe=False).cast(pa.int64())
+        if pt.is_floating(column.type):
+            text = pa.array([None if v is None or v != v else _text(v) for v in column.to_pylist()], pa.large_string())
+        else:
+            text = column.cast(pa.large_string())
+        words = text.fill_null(_NO_VALUE).to_numpy(zero_copy_only=False)
+        return pd.util.hash_array(np.asarray(words, dtype=object), hash_key=_HASH_KEY, categorize=False)
 
     def weights(self, name: str) -> F64:
         values = np.asarray(self.number(name), dtype=np.float64)
         negative = np.flatnonzero(values < 0)
         if len(negative):
             raise DataError(
-                f"{self.where}: weight column '{name}' holds {len(negative)} negative values (first: {values[negative[0]]:g}). Weights must be at least 0."
+                f"{self.where}: weight column '{name}' holds {len(negative)} negative values "
+                f"(first: {values[negative[0]]:g}). Weights must be at least 0."
             )
         return values
+
+    def block(self, names: tuple[str, ...], dtype: str, read: Callable[[str], npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        """Some columns side by side, column-major."""
+        out = np.empty((len(names), self.table.num_rows), dtype=dtype).T
+        for j, name in enumerate(names):
+            out[:, j] = read(name)
+        return out
+
+    def target(self) -> F64 | Coded | None:
+        """Quantities or classes; None where the chunk has no target."""
+        name = self.schema.target
+        if name is None or name not in self.table.column_names:
+            return None
+        if self.schema.task == "classification":
+            return self.coded(name, _label)
+        return np.asarray(self.number(name), dtype=np.float64)
 
 
 def clean(chunk: Chunk, schema: Schema, rules: CleanRules) -> Columns:
     """Turn one chunk into clean columns.
 
     Rows without a target or with a missing weight are dropped and counted; everything else that is missing stays
-    missing (NaN, or code -1) for the preparation to fill.
+    missing (NaN, or code -1) for the preparation to fill. The chunk itself is not changed.
 
     Raises
     ------
     DataError
         A weight is negative, an integer is not exact in float64, or ±inf where the rules say "fail".
+
+    Examples
+    --------
+    >>> from coretree.data.schema import Feature
+    >>> table = pa.table({"x": [1.0, float("inf"), None]})
+    >>> schema = Schema((Feature("x", "numeric", "double"),), target=None, task=None)
+    >>> columns = clean(Chunk(table, "part.0.parquet", 0, 0), schema, CleanRules())
+    >>> columns.numbers[:, 0], columns.changes.by_column("infinite")
+    (array([ 1., nan, nan]), {'x': 1})
     """
     c = _Cleaner(chunk, schema, rules)
     n = chunk.table.num_rows
-    numbers = np.empty((len(schema.numbers), n), dtype=schema.number_dtype).T
-    for j, name in enumerate(schema.numbers):
-        numbers[:, j] = c.number(name)
-    times = np.empty((len(schema.times), n)).T
-    for j, name in enumerate(schema.times):
-        times[:, j] = c.seconds(name)
-    categories = tuple(c.coded(name) for name in schema.categories)
-    target: F64 | Coded | None = None
+    target = c.target()
+    weights = None if schema.weight is None else c.weights(schema.weight)
     live = np.ones(n, dtype=bool)
-    if schema.target is not None and schema.target in chunk.table.column_names:
-        target = (
-            c.coded(schema.target, native=True)
-            if schema.task == "classification"
-            else np.asarray(c.number(schema.target), dtype=np.float64)
-        )
+    if target is not None:
         live = target.codes >= 0 if isinstance(target, Coded) else ~np.isnan(target)
-        c.note("dropped: no target", schema.target, n - np.count_nonzero(live))
-    weights = c.weights(schema.weight) if schema.weight is not None else None
+        c.note("dropped: no target", str(schema.target), n - np.count_nonzero(live))
     if weights is not None:
-        c.note("dropped: no weight", str(schema.weight), np.count_nonzero(np.isnan(weights)))
-        live &= ~np.isnan(weights)
+        no_weight = live & np.isnan(weights)
+        c.note("dropped: no weight", str(schema.weight), np.count_nonzero(no_weight))
+        live &= ~no_weight
     out = Columns(
         schema=schema,
         path=chunk.path,
         row_group=chunk.row_group,
         offsets=np.arange(chunk.offset, chunk.offset + n, dtype=np.uint64),
-        numbers=numbers,
-        times=times,
-        categories=categories,
+        numbers=c.block(schema.numbers, schema.number_dtype, c.number),
+        times=c.block(schema.times, "float64", c.seconds),
+        categories=tuple(c.category(f) for f in schema.features if f.kind == "categorical"),
         target=target,
         weights=weights,
-        keys=c.hashes(schema.id) if schema.id is not None else None,
-        groups=c.hashes(schema.group) if schema.group is not None else None,
-        seconds=c.seconds(schema.time) if schema.time is not None else None,
-        changes=Changes.of([*c.counts, (("rows read", ""), n)]),
+        keys=None if schema.id is None else c.hashes(schema.id),
+        groups=None if schema.group is None else c.hashes(schema.group),
+        seconds=None if schema.time is None else c.seconds(schema.time),
     )
-    return out.take(live)
+    return replace(out, changes=Changes.of([*c.counts, (("rows read", ""), n)])).take(live)
 
 
-def _parse_times(text: pd.Series[str]) -> F64:
-    when = pd.to_datetime(text, errors="coerce", utc=True, format="mixed")
-    return np.asarray((when - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1), dtype=np.float64)
+def _parse_numbers(text: pd.Series[Any]) -> F64:
+    return np.asarray(pd.to_numeric(text, errors="coerce"), dtype=np.float64)
 
 
-def _level(value: Any) -> Level:
-    """Numbers as float (so that 1 and 1.0 are one level), everything else as text."""
-    return float(value) if isinstance(value, int | float) else str(value)
+def _number(value: Any) -> Level:
+    """A level of a numeric category; NaN where text is none."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return np.nan
 
 
-def _is_text(type_: pa.DataType) -> bool:
-    if pt.is_dictionary(type_):
-        return _is_text(type_.value_type)
-    return bool(pt.is_string(type_) or pt.is_large_string(type_) or pt.is_string_view(type_))
+def _text(value: Any) -> Level:
+    """A level of a text category; whole numbers without the ``.0`` that pandas gives them beside missing ones."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _label(value: Any) -> Level:
+    """A class label as it is; types that JSON has no word for become numbers or text."""
+    if isinstance(value, Decimal):
+        return int(value) if value == int(value) else float(value)
+    return value if isinstance(value, str | float | int | bool) else str(value)

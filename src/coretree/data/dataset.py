@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -10,19 +9,18 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from coretree.data.clean import CleanRules, clean
 from coretree.data.files import PathLike
+from coretree.data.frames import FRAME_PATH, first_row, scan_dask, scan_frame
 from coretree.data.quantiles import Digest, digest
 from coretree.data.read import Chunk, frame_chunks, read_leaf
-from coretree.data.scan import BYTES_PER_VALUE, Leaf, Scan, scan_parquet
-from coretree.data.schema import Roles, Schema, infer, kind_of
+from coretree.data.scan import Leaf, Scan, scan_parquet
+from coretree.data.schema import Roles, Schema
 from coretree.data.split import Split
-from coretree.errors import ConfigError, EmptyDataError, SchemaError
+from coretree.errors import ConfigError, EmptyDataError
 
 LEAF_BYTES = 64 << 20
-FRAME_PATH = "rows"
 _ROLE_NAMES = tuple(Roles.__dataclass_fields__)
 
 
@@ -113,7 +111,7 @@ class Dataset:
         ConfigError
             An unknown role. Everything about the files is raised by ``scan``, when it is first used.
         """
-        many = None if isinstance(path, str) or hasattr(path, "__fspath__") else tuple(path)  # type: ignore[arg-type]
+        many = None if isinstance(path, str) or hasattr(path, "__fspath__") else tuple(path)
         source = ParquetSource(many if many is not None else path, hive, bad_files)  # type: ignore[arg-type]
         return cls(source, _roles(target=target, time=time, **roles), _rules(clean), int(leaf_bytes))
 
@@ -128,11 +126,13 @@ class Dataset:
         token: str | None = None,
         **roles: Any,
     ) -> Self:
-        """Take a Dask DataFrame, with whatever transformations it carries; it is streamed partition by partition, once a pass.
+        """Take a Dask DataFrame, with whatever transformations it carries; a pass streams it partition by partition.
 
         Parameters
         ----------
         frame : dask.dataframe.DataFrame
+        target, time, clean, **roles
+            As in ``from_parquet``.
         token : str, optional
             Your own name for this version of the data, so that an interrupted build resumes in a later session; Dask's
             name of the collection otherwise. Rows are identified by partition and position: keep both stable, or name
@@ -140,7 +140,8 @@ class Dataset:
         """
         if not hasattr(frame, "to_delayed") or not hasattr(frame, "_meta"):
             raise ConfigError(
-                f"Dataset.from_dask wants a dask.dataframe.DataFrame, found {type(frame).__name__}. For pandas use Dataset.from_pandas."
+                f"Dataset.from_dask wants a dask.dataframe.DataFrame, found {type(frame).__name__}. "
+                "For pandas use Dataset.from_pandas."
             )
         source = DaskSource(frame, token if token is not None else str(frame._name))
         return cls(source, _roles(target=target, time=time, **roles), _rules(clean))
@@ -170,11 +171,11 @@ class Dataset:
         """
         match self.source:
             case ParquetSource(where, hive, bad):
-                return scan_parquet(where, self.roles, leaf_bytes=self.leaf_bytes, hive=hive, bad_files=bad)  # type: ignore[arg-type]
+                return scan_parquet(where, self.roles, leaf_bytes=self.leaf_bytes, hive=hive, bad_files=bad)
             case FrameSource(frame):
-                return _scan_frame(frame, self.roles, self.leaf_bytes)
+                return scan_frame(frame, self.roles, self.leaf_bytes)
             case DaskSource(frame, token):
-                return _scan_dask(frame, token, self.roles)
+                return scan_dask(frame, token, self.roles)
 
     @property
     def schema(self) -> Schema:
@@ -258,11 +259,6 @@ def leaf_chunks(leaf: Leaf, schema: Schema, frame: pd.DataFrame | None) -> Itera
     return frame_chunks(frame, schema, path=path, offset=first_row(leaf))
 
 
-def first_row(leaf: Leaf) -> int:
-    """Position of a leaf's first row in the frame it was cut from."""
-    return int(leaf.path.rpartition("-")[2]) if leaf.path.startswith(FRAME_PATH) else 0
-
-
 def _roles(**roles: Any) -> Roles:
     unknown = sorted(set(roles) - set(_ROLE_NAMES))
     if unknown:
@@ -272,58 +268,3 @@ def _roles(**roles: Any) -> Roles:
 
 def _rules(clean: CleanRules | Mapping[str, Any] | None) -> CleanRules:
     return clean if isinstance(clean, CleanRules) else CleanRules(**(clean or {}))
-
-
-def frame_schema(frame: pd.DataFrame, roles: Roles, where: str) -> tuple[Schema, pa.Schema]:
-    """Schema of a pandas DataFrame (an empty one with the right types will do)."""
-    columns = [str(c) for c in frame.columns]
-    if list(frame.columns) != columns:
-        raise SchemaError(
-            f"{where}: column names must be text, found {list(frame.columns)[:5]}. Rename with frame.columns = frame.columns.astype(str)."
-        )
-    try:
-        arrow = pa.Schema.from_pandas(frame, preserve_index=False)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise SchemaError(
-            f"{where}: a column mixes types that cannot be stored together ({error}). Cast it first."
-        ) from None
-    # an object column without a value has type null; in pandas that is where text lives
-    text = {
-        c
-        for c in columns
-        if columns.count(c) == 1
-        and frame[c].dtype == object
-        and kind_of(arrow.field(c).type) == "numeric"
-        and pa.types.is_null(arrow.field(c).type)
-    }
-    arrow = pa.schema([pa.field(f.name, pa.string()) if f.name in text else f for f in arrow])
-    target_range = None
-    if roles.target in columns and len(frame) and pd.api.types.is_integer_dtype(frame[roles.target].dtype):
-        target_range = (float(frame[roles.target].min()), float(frame[roles.target].max()))
-    return infer(arrow, roles, where=where, target_range=target_range), arrow
-
-
-def _scan_frame(frame: pd.DataFrame, roles: Roles, leaf_bytes: int) -> Scan:
-    where = f"DataFrame of {len(frame):,} rows"
-    schema, arrow = frame_schema(frame, roles, where)
-    if not len(frame):
-        raise EmptyDataError(f"{where}: there is not one row.")
-    row_bytes = BYTES_PER_VALUE * len(schema.columns)
-    step = max(1, leaf_bytes // row_bytes)
-    content = hashlib.blake2b(
-        pd.util.hash_pandas_object(frame[list(schema.columns)], index=False).to_numpy().tobytes(), digest_size=16
-    ).hexdigest()
-    leaves = tuple(
-        Leaf(f"{FRAME_PATH}-{low}", (), n, n * row_bytes, content)
-        for low, n in ((low, min(step, len(frame) - low)) for low in range(0, len(frame), step))
-    )
-    return Scan(where, schema, arrow, leaves, 0, 0, len(frame), len(frame) * row_bytes)
-
-
-def _scan_dask(frame: Any, token: str, roles: Roles) -> Scan:
-    where = f"Dask DataFrame of {frame.npartitions} partitions"
-    schema, arrow = frame_schema(
-        frame._meta_nonempty.iloc[:0] if hasattr(frame, "_meta_nonempty") else frame._meta, roles, where
-    )
-    leaves = tuple(Leaf(f"partition-{i:06d}", (), 0, 0, f"{token}-{i}") for i in range(frame.npartitions))
-    return Scan(where, schema, arrow, leaves, 0, 0, 0, 0)

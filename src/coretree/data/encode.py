@@ -24,7 +24,10 @@ DesignType = Literal["float32", "float64"]
 
 
 def global_codes(columns: Columns, preparation: Preparation) -> I32:
-    """Category codes under the frozen levels: (n, q) int32, column-major; -1 missing, the number of levels for all others."""
+    """Category codes under the frozen levels: (n, q) int32, column-major.
+
+    -1 is missing, the number of levels stands for all others.
+    """
     out = np.empty((len(preparation.categories), len(columns)), dtype=np.int32).T
     for j, (coded, plan) in enumerate(zip(columns.categories, preparation.categories, strict=True)):
         levels: dict[Level, int] = {level: i for i, level in enumerate(plan.levels)}
@@ -46,8 +49,8 @@ def class_codes(target: Coded, classes: tuple[Level, ...], where: str) -> npt.ND
     if unseen.any():
         label = target.levels[int(target.codes[int(np.argmax(unseen))])]
         raise TargetError(
-            f"{where}: {int(unseen.sum())} rows have the class {label!r}, which no training row has; the model knows {list(classes)[:10]}. "
-            "Leave those rows out, or train again with rows of that class."
+            f"{where}: {int(unseen.sum())} rows have a class that no training row has (first: {label!r}); "
+            f"the model knows {list(classes)[:10]}. Leave those rows out, or train again with rows of that class."
         )
     return codes
 
@@ -69,7 +72,7 @@ def design(blocks: Blocks, preparation: Preparation, dtype: DesignType = "float6
     """
     numbers, times, codes = blocks["numbers"], blocks["times"], blocks["codes"]
     n = len(numbers)
-    out = np.zeros((1 + preparation.n_features, n), dtype=dtype).T
+    out = np.empty((1 + preparation.n_features, n), dtype=dtype).T
     out[:, 0] = 1
     p = numbers.shape[1]
     place, at = _places(preparation, p)
@@ -79,6 +82,7 @@ def design(blocks: Blocks, preparation: Preparation, dtype: DesignType = "float6
         parts = datetime_parts(np.asarray(times[:, t], dtype=np.float64))
         for i in range(parts.shape[1]):
             _number(out, p + 3 * t + i, parts[:, i], preparation, place)
+    out[:, at:] = 0
     for j, plan in enumerate(preparation.encoded):
         at = _category(out, at, codes[:, j], plan, preparation.rules.categorical == "onehot")
     return out
@@ -98,17 +102,25 @@ def _places(preparation: Preparation, p: int) -> tuple[dict[tuple[int, bool], in
 def _number(
     out: npt.NDArray[Any], j: int, x: npt.NDArray[Any], prep: Preparation, place: dict[tuple[int, bool], int]
 ) -> None:
-    missing = np.isnan(x)
     column = out[:, place[j, False]]
-    # subtract in the type of the data, where the difference is exact to its last bit, not after rounding to float32
-    np.subtract(x, x.dtype.type(prep.center[j]), out=column, casting="same_kind")
+    center, spread = prep.center[j], prep.spread[j]
+    if x.dtype == out.dtype:
+        # in the type of the data, where the difference of near numbers is exact, then what rounding the centre lost
+        rounded = x.dtype.type(center)
+        np.subtract(x, rounded, out=column)
+        if rounded != center:
+            column += x.dtype.type(float(rounded) - float(center))
+    else:
+        np.subtract(x, center, out=column, casting="same_kind")
+    column /= spread
     if np.isfinite(prep.low[j]) or np.isfinite(prep.high[j]):
-        np.clip(column, prep.low[j] - prep.center[j], prep.high[j] - prep.center[j], out=column)
-    column /= prep.spread[j]
-    column[missing] = (prep.fill[j] - prep.center[j]) / prep.spread[j]
+        np.clip(column, (prep.low[j] - center) / spread, (prep.high[j] - center) / spread, out=column)
+    missing = np.isnan(x)
+    if missing.any():
+        column[missing] = (prep.fill[j] - center) / spread
     if (j, True) in place:
         i = prep.flagged.index(j)
-        out[:, place[j, True]] = (missing - prep.flag_center[i]) / prep.flag_spread[i]
+        np.divide(missing - prep.flag_center[i], prep.flag_spread[i], out=out[:, place[j, True]], casting="same_kind")
 
 
 def _category(out: npt.NDArray[Any], at: int, codes: npt.NDArray[Any], plan: CategoryPlan, onehot: bool) -> int:
@@ -169,7 +181,7 @@ def _frame(
     times: npt.NDArray[Any],
     category: Callable[[str], tuple[npt.NDArray[Any], npt.NDArray[Any]]],
 ) -> pd.DataFrame:
-    """Columns in file order; ``category`` gives the values of a feature's codes, the missing one last, and the codes."""
+    """Columns in file order; ``category`` gives a feature's values, the missing one last, and its codes."""
     data: dict[str, Any] = {}
     for feature in schema.features:
         name = feature.name

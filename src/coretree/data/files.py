@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 from coretree.errors import ConfigError, EmptyDataError, FileError
 
@@ -33,8 +34,8 @@ def find_files(where: PathLike | Sequence[PathLike], *, hive: bool = True) -> tu
     Parameters
     ----------
     where : path, glob pattern, folder, or sequence of them
-        A folder is searched at any depth for ``*.parquet`` and ``*.parq``. Names that begin with ``_`` or ``.`` at any depth are
-        skipped, as every Parquet writer expects.
+        A folder is searched at any depth for ``*.parquet`` and ``*.parq``. Names that begin with ``_`` or ``.`` at any
+        depth are skipped, as every Parquet writer expects.
     hive : bool
         Read ``key=value`` folder names as columns.
 
@@ -58,7 +59,7 @@ def find_files(where: PathLike | Sequence[PathLike], *, hive: bool = True) -> tu
     found: list[str] = []
     skipped: list[str] = []
     roots: list[str] = []
-    for pattern in map(os.fspath, patterns):
+    for pattern in [os.fspath(p) for p in patterns]:
         root, files, hidden = _expand(pattern)
         roots.append(root)
         found += files
@@ -67,7 +68,7 @@ def find_files(where: PathLike | Sequence[PathLike], *, hive: bool = True) -> tu
     relative = sorted({Path(os.path.relpath(f, root)).as_posix() for f in found})
     if not relative:
         raise EmptyDataError(
-            f"{', '.join(map(os.fspath, patterns))}: no Parquet file found"
+            f"{', '.join([os.fspath(p) for p in patterns])}: no Parquet file found"
             + (f" ({len(skipped)} names that begin with '_' or '.' were skipped)" if skipped else "")
             + ". Check the path, or quote a pattern such as 'data/*.parquet'."
         )
@@ -79,9 +80,11 @@ def _expand(pattern: str) -> tuple[str, list[str], list[str]]:
     if "://" in pattern:
         if not pattern.startswith("file://"):
             raise ConfigError(
-                f"{pattern}: only local paths are read; mount or copy the data, or open it with Dask and use Dataset.from_dask."
+                f"{pattern}: only local paths are read; mount or copy the data, "
+                "or open it with Dask and use Dataset.from_dask."
             )
         pattern = pattern.removeprefix("file://")
+    pattern = os.path.expanduser(pattern)
     path = os.path.abspath(pattern)
     if os.path.isdir(path):
         if os.path.isdir(os.path.join(path, "_delta_log")):
@@ -122,4 +125,4 @@ def _hidden(relative: str) -> bool:
 
 def _partition(path: str) -> tuple[tuple[str, str], ...]:
     pairs = [part.split("=", 1) for part in Path(path).parent.parts if "=" in part]
-    return tuple((key, value) for key, value in pairs)
+    return tuple((unquote(key), unquote(value)) for key, value in pairs)

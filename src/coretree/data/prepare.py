@@ -107,7 +107,7 @@ class CategoryPlan:
         return not isinstance(self.other, str)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Preparation:
     """Everything frozen before pass 2, as plain data; ``design`` applies it fast, ``pipeline`` makes it scikit-learn's.
 
@@ -224,11 +224,16 @@ def freeze(profile: Profile, schema: Schema, rules: PrepareRules) -> Preparation
         spread=spread,
         flagged=flagged,
         flag_center=rate if standard else np.zeros(len(rate)),
-        flag_spread=np.sqrt(rate * (1 - rate)) if standard else np.ones(len(rate)),
+        flag_spread=_spread_of_flags(rate) if standard else np.ones(len(rate)),
         categories=tuple(
             _levels(profile, j, f, rules) for j, f in enumerate(f for f in schema.features if f.kind == "categorical")
         ),
     )
+
+
+def _spread_of_flags(rate: F64) -> F64:
+    spread = np.sqrt(rate * (1 - rate))
+    return np.where(spread > 0, spread, 1.0)  # 0 where every cell is missing
 
 
 def _fills(profile: Profile, rules: PrepareRules) -> F64:
@@ -270,18 +275,25 @@ def _scales(profile: Profile, rules: PrepareRules, mean: F64, std: F64, fill: F6
 
 
 def _levels(profile: Profile, j: int, feature: Feature, rules: PrepareRules) -> CategoryPlan:
-    """Keep the frequent levels; choose markers for missing and for all others that no level uses."""
+    """Keep the frequent levels; choose markers for missing and for all others that no level seen uses."""
     counter = profile.frequent[j]
     least = max(1.0, rules.min_frequency * max(counter.n_rows, 1))
-    found = counter.top(rules.max_categories)
-    kept: list[Level] = [value for value, n in found if n >= least]
-    numeric = not feature.is_text
-    missing: Level = min((float(v) for v in kept), default=0.0) - 1.0 if numeric else "(missing)"
+    kept: list[Level] = [value for value, n in counter.top(rules.max_categories) if n >= least]
+    seen: list[Any] = counter.values.tolist()
+    missing: Level
+    other: Level
+    if feature.is_text:
+        missing, other = _unused("(missing)", seen), _unused("(other)", seen)
+    else:  # half a unit below the smallest code: one that no later file holds
+        missing, other = float(np.floor(min(seen, default=0.0))) - 0.5, float(np.floor(max(seen, default=0.0))) + 1.0
     if rules.missing_categorical == "most_frequent" and kept:
         missing = kept[0]
-    elif counter.n_missing >= least and missing not in kept:
+    elif counter.n_missing >= least:
         kept.append(missing)
-    other: Level = max((float(v) for v in kept), default=0.0) + 1.0 if numeric else "(other)"
-    while other in kept:
-        other = f"{other}'"
-    return CategoryPlan(feature.name, tuple(sorted(kept)), missing, other)  # type: ignore[type-var]
+    return CategoryPlan(feature.name, tuple(sorted(kept)), missing, other)
+
+
+def _unused(marker: str, seen: list[Any]) -> str:
+    while marker in seen:
+        marker += "'"
+    return marker

@@ -12,7 +12,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from coretree.data.categories import DistinctCount, HeavyHitters, distinct_count, heavy_hitters
-from coretree.data.columns import Changes, Coded, Columns, Level
+from coretree.data.columns import Changes, Coded, Columns, take_rows
+from coretree.data.columns import Level as Level
 from coretree.data.moments import Moments, moments
 from coretree.data.quantiles import Digest, digests
 from coretree.data.schema import Schema
@@ -123,13 +124,14 @@ class Profile:
         out: State = {"n_thin": np.array(self.n_thin), **_prefix("changes", self.changes.state())}
         labels = self.labels
         out["labels"] = np.array([label_text(k) for k in labels], dtype=object)
-        for name, items in (
-            ("class", [self.by_class[k] for k in labels]),
-            ("quantiles", self.quantiles),
-            ("frequent", self.frequent),
-            ("distinct", self.distinct),
-            ("ends", (self.target, self.seconds)),
-        ):
+        parts: dict[str, Sequence[Any]] = {
+            "class": [self.by_class[k] for k in labels],
+            "quantiles": self.quantiles,
+            "frequent": self.frequent,
+            "distinct": self.distinct,
+            "ends": (self.target, self.seconds),
+        }
+        for name, items in parts.items():
             out[f"n_{name}"] = np.array(len(items))
             for i, item in enumerate(items):
                 out |= _prefix(f"{name}{i}", item.state())
@@ -173,7 +175,7 @@ def profile(columns: Columns, block: npt.NDArray[Any], *, exact_quantiles: bool,
     numeric_frequent : bool
         Count frequent values of numeric features too (most frequent value as fill).
     """
-    thin = np.arange(0, len(columns), max(1, len(columns) // THIN_ROWS)) if len(columns) else np.arange(0)
+    thin = _thin(len(columns))
     coded = [_dictionary(c) for c in columns.categories]
     weights = columns.weights
     return Profile(
@@ -195,6 +197,16 @@ def profile(columns: Columns, block: npt.NDArray[Any], *, exact_quantiles: bool,
     )
 
 
+def _thin(n: int) -> npt.NDArray[np.intp]:
+    """Positions of some rows, one in each stretch; a fixed scatter keeps periodic data from aliasing."""
+    step = max(1, n // THIN_ROWS)
+    start = np.arange(0, n, step)
+    scatter = (np.arange(len(start), dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(33)) % np.uint64(
+        step
+    )
+    return np.asarray(np.minimum(start + scatter.astype(np.intp), n - 1), dtype=np.intp)
+
+
 def _by_class(columns: Columns, block: npt.NDArray[Any]) -> dict[Level | None, Moments]:
     if not isinstance(columns.target, Coded):
         return {None: moments(block, columns.weights)}
@@ -203,13 +215,14 @@ def _by_class(columns: Columns, block: npt.NDArray[Any]) -> dict[Level | None, M
     counts = np.bincount(codes, minlength=len(columns.target.levels))
     if len(counts) > MAX_CLASSES:
         raise TargetError(
-            f"{columns.path}: target '{columns.schema.target}' has {len(counts)} distinct values in one chunk, and {MAX_CLASSES} "
-            'classes at most can be learned. For a quantity, say task = "regression"; an identifier is no target.'
+            f"{columns.path}: target '{columns.schema.target}' has {len(counts)} distinct values in one chunk, and "
+            f"{MAX_CLASSES} classes at most can be learned. "
+            'For a quantity, say task = "regression"; an identifier is no target.'
         )
     for code, label in enumerate(columns.target.levels):
         if counts[code]:
             index = np.flatnonzero(codes == code)
-            out[label] = moments(np.asfortranarray(block[index]), None if weights is None else weights[index])
+            out[label] = moments(take_rows(block, index), None if weights is None else weights[index])
     return out
 
 

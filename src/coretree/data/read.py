@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pyarrow.types as pt
 
+from coretree.data.footers import folder_value
 from coretree.data.scan import Leaf
-from coretree.data.schema import Schema
+from coretree.data.schema import Schema, is_text
 from coretree.errors import DataChangedError, FileError, SchemaError
 
 # A row group larger than this many decoded bytes is read in slices instead of whole.
@@ -47,26 +47,38 @@ def read_leaf(leaf: Leaf, schema: Schema) -> Iterator[Chunk]:
     full = os.path.join(leaf.root, leaf.path)
     check_unchanged(leaf, full)
     fixed = {key: value for key, value in leaf.partition if key in schema.columns}
+    mean_row = leaf.n_bytes / max(1, leaf.n_rows)
+    group = 0
     try:
-        with pq.ParquetFile(full, pre_buffer=False, buffer_size=FILE_BUFFER, page_checksum_verification=True) as plain:
-            text = [f.name for f in plain.schema_arrow if _is_text(f.type) and f.name in schema.columns]
-            stored = [c for c in schema.columns if c in plain.schema_arrow.names]
-            mean_row = leaf.n_bytes / max(1, leaf.n_rows)
-        with pq.ParquetFile(
-            full, pre_buffer=False, buffer_size=FILE_BUFFER, page_checksum_verification=True, read_dictionary=text
-        ) as file:
-            for g in leaf.row_groups:
+        with _open(full, schema) as file:
+            stored = [c for c in schema.columns if c in file.schema_arrow.names]
+            for group in leaf.row_groups:
                 offset = 0
-                for table in _tables(file, g, stored, mean_row):
-                    yield Chunk(_with_partition(table, fixed), leaf.path, g, offset)
+                for table in _tables(file, group, stored, mean_row):
+                    yield Chunk(_with_partition(table, fixed, schema), leaf.path, group, offset)
                     offset += table.num_rows
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, FileError):
             raise
+        check_unchanged(leaf, full)  # a file that is replaced while it is read looks damaged
         raise FileError(
-            f"{full}: a page cannot be read ({str(error).splitlines()[0]}); row groups {list(leaf.row_groups)} were wanted. "
+            f"{full}: row group {group} cannot be read ({str(error).splitlines()[0]}). "
             "The file is damaged: restore it, or take it out of the dataset."
         ) from None
+
+
+def _open(full: str, schema: Schema) -> pq.ParquetFile:
+    """The file with its text columns as dictionaries; the footer is parsed once."""
+    metadata = pq.read_metadata(full)
+    text = [f.name for f in metadata.schema.to_arrow_schema() if is_text(f.type) and f.name in schema.columns]
+    return pq.ParquetFile(
+        full,
+        metadata=metadata,
+        read_dictionary=text,
+        pre_buffer=False,
+        buffer_size=FILE_BUFFER,
+        page_checksum_verification=True,
+    )
 
 
 def check_unchanged(leaf: Leaf, full: str) -> None:
@@ -86,6 +98,9 @@ def check_unchanged(leaf: Leaf, full: str) -> None:
 
 def frame_chunks(frame: pd.DataFrame, schema: Schema, *, path: str, offset: int = 0) -> Iterator[Chunk]:
     """Yield the rows of one pandas partition, in slices of bounded size; ``offset`` numbers its first row."""
+    repeated = [c for c in schema.columns if list(frame.columns).count(c) > 1]
+    if repeated:
+        raise SchemaError(f"{path}: column '{repeated[0]}' occurs more than once; rename or remove the repeats.")
     missing = [c for c in schema.columns if c not in frame.columns]
     if missing:
         raise SchemaError(f"{path}: column '{missing[0]}' is missing; the partition has {list(frame.columns)[:20]}.")
@@ -95,8 +110,9 @@ def frame_chunks(frame: pd.DataFrame, schema: Schema, *, path: str, offset: int 
         try:
             table = pa.Table.from_pandas(part, preserve_index=False)
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            said = ", ".join(str(a) for a in error.args)  # Arrow's second argument names the column
             raise SchemaError(
-                f"{path}: a column mixes types that cannot be stored together ({error}). Cast it first."
+                f"{path}: a column mixes types that cannot be stored together ({said}). Cast it first."
             ) from None
         yield Chunk(table, path, 0, offset + low)
 
@@ -109,13 +125,13 @@ def _tables(file: pq.ParquetFile, group: int, columns: list[str], mean_row: floa
         yield pa.Table.from_batches([batch])
 
 
-def _with_partition(table: pa.Table, fixed: dict[str, str]) -> pa.Table:
+def _with_partition(table: pa.Table, fixed: dict[str, str], schema: Schema) -> pa.Table:
+    """Add the columns that a file's folder names give."""
+    text = {f.name for f in schema.features if f.is_text}
     for key, value in fixed.items():
         if key not in table.column_names:
-            scalar = pa.scalar(int(value)) if value.lstrip("-").isdigit() else pa.scalar(value)
+            found = folder_value(value)
+            # the same folder level may hold numbers in one place and words in another
+            scalar = pa.scalar(value if key in text and found is not None else found)
             table = table.append_column(key, pa.repeat(scalar, table.num_rows))
     return table
-
-
-def _is_text(type_: pa.DataType) -> bool:
-    return bool(pt.is_string(type_) or pt.is_large_string(type_))

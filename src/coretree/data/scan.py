@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -14,13 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.types as pt
 
-from coretree.data.files import FileRef, PathLike, find_files
-from coretree.data.schema import Roles, Schema, common_type, infer, unknown_column
-from coretree.errors import EmptyDataError, FileError, SchemaError
+from coretree.data.files import PathLike, find_files
+from coretree.data.footers import FileInfo, read_footers
+from coretree.data.infer import infer
+from coretree.data.schema import Roles, Schema, common_type, unknown_column
+from coretree.errors import EmptyDataError, SchemaError
 
 # A row's own decoded numbers, plus what text needs beyond its dictionary codes.
 BYTES_PER_VALUE = 8
-FOOTER_THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -29,18 +28,6 @@ class RowGroup:
 
     n_rows: int
     n_bytes: int
-
-
-@dataclass(frozen=True)
-class FileInfo:
-    """One file as its footer describes it; ``fingerprint`` changes whenever the file is rewritten."""
-
-    ref: FileRef
-    fingerprint: str
-    size: int
-    mtime_ns: int
-    schema: pa.Schema
-    metadata: pq.FileMetaData
 
 
 @dataclass(frozen=True)
@@ -136,70 +123,6 @@ def scan_parquet(
     )
 
 
-def read_footers(
-    refs: Iterable[FileRef], bad_files: Literal["fail", "skip"] = "fail"
-) -> tuple[list[FileInfo], list[tuple[str, str]]]:
-    """Footers of all files, in order, read by a few threads; unreadable files raise or are listed."""
-
-    def one(ref: FileRef) -> FileInfo | tuple[str, str]:
-        try:
-            return read_footer(ref)
-        except FileError as error:
-            if bad_files == "fail":
-                raise
-            return ref.path, str(error)
-
-    with ThreadPoolExecutor(FOOTER_THREADS) as pool:
-        found = list(pool.map(one, refs))
-    return [f for f in found if isinstance(f, FileInfo)], [f for f in found if not isinstance(f, FileInfo)]
-
-
-def read_footer(ref: FileRef) -> FileInfo:
-    """One footer, with the file's fingerprint: size, modification time and a hash of the footer.
-
-    Raises
-    ------
-    FileError
-        The file is empty, truncated, or not Parquet.
-    """
-    try:
-        stat = os.stat(ref.full)
-        metadata = pq.read_metadata(ref.full)
-        schema = metadata.schema.to_arrow_schema()
-    except (pa.ArrowException, OSError) as error:
-        raise FileError(
-            f'{ref.full}: {_what(ref.full, error)} Replace the file, or leave such files out with clean.bad_files = "skip".'
-        ) from None
-    for key, value in ref.partition:
-        if key not in schema.names:
-            schema = schema.append(pa.field(key, pa.int64() if value.lstrip("-").isdigit() else pa.string()))
-    footer = repr([(g.num_rows, g.total_byte_size) for g in map(metadata.row_group, range(metadata.num_row_groups))])
-    digest = hashlib.blake2b(f"{stat.st_size} {stat.st_mtime_ns} {schema} {footer}".encode(), digest_size=16)
-    return FileInfo(ref, digest.hexdigest(), stat.st_size, stat.st_mtime_ns, schema, metadata)
-
-
-def _what(path: str, error: Exception) -> str:
-    """Say in plain words what is wrong with a file that Arrow refuses."""
-    if not os.path.exists(path):
-        return "the file does not exist."
-    try:
-        with open(path, "rb") as f:
-            head = f.read(16)
-            size = f.seek(0, os.SEEK_END)
-            f.seek(max(0, size - 4))
-            tail = f.read(4)
-    except OSError:
-        return f"the file cannot be read ({error})."
-    if size == 0:
-        return "the file has 0 bytes."
-    if head[:4] != b"PAR1":
-        looks = " (it looks like an HTML page)" if head.lstrip()[:1] == b"<" else ""
-        return f"not a Parquet file{looks}: it begins with {head[:8]!r}."
-    if tail != b"PAR1":
-        return f"the file is truncated: {size:,} bytes and no Parquet footer at the end."
-    return f"the footer cannot be read ({str(error).splitlines()[0]})."
-
-
 def unify(files: Sequence[FileInfo], roles: Roles, where: str) -> pa.Schema:
     """One Arrow schema for all files, or an error that names the file and the column that disagree.
 
@@ -214,9 +137,9 @@ def unify(files: Sequence[FileInfo], roles: Roles, where: str) -> pa.Schema:
             )
     holders = Counter(n for f in files for n in f.schema.names)
     names = list(dict.fromkeys(n for f in files for n in f.schema.names if n not in roles.drop))
-    for role in roles.named:
-        if role not in holders:
-            raise unknown_column(role, holders, where=where, role="a column of the job")
+    for name in roles.named:
+        if name not in holders:
+            raise unknown_column(name, holders, where=where, role=roles.role_of(name))
     fields = []
     for name in names:
         if holders[name] < len(files):
@@ -241,11 +164,14 @@ def _unify_column(name: str, files: Sequence[FileInfo]) -> pa.Field:
         return pa.field(name, found)
     if len(set(types)) == 1:
         return pa.field(name, types[0])
+    if all(name in dict(f.ref.partition) for f in files):
+        return pa.field(name, pa.string())  # folder values: numbers in one place, words in another
     usual, n = Counter(types).most_common(1)[0]
     odd = next(f for f, t in zip(files, types, strict=True) if t != usual)
     raise SchemaError(
         f"{odd.ref.full}: column '{name}' is {odd.schema.field(name).type}, but {usual} in {n} of {len(files)} files "
-        f'({len(files) - n} differ, first shown). Rewrite that file with one type, or leave the column out with drop = ["{name}"].'
+        f"({len(files) - n} differ, first shown). Rewrite that file with one type, "
+        f'or leave the column out with drop = ["{name}"].'
     )
 
 

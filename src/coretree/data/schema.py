@@ -15,8 +15,6 @@ from coretree.errors import ConfigError, SchemaError
 Kind = Literal["numeric", "boolean", "datetime", "categorical"]
 Task = Literal["classification", "regression"]
 
-# Integers with so few possible values are taken for class labels rather than quantities.
-MAX_INTEGER_CLASSES = 100
 _EXACT_IN_FLOAT32 = {"float", "halffloat", "int8", "int16", "uint8", "uint16", "bool", "null"}
 
 
@@ -53,7 +51,7 @@ class Roles:
     datetime: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Accept any sequence for the lists, refuse a column with two kinds."""
+        """Accept any sequence for the lists, refuse a column with two kinds, or one that is dropped and needed."""
         for field in ("drop", "numeric", "categorical", "boolean", "datetime"):
             value = getattr(self, field)
             object.__setattr__(self, field, (value,) if isinstance(value, str) else tuple(value))
@@ -65,6 +63,26 @@ class Roles:
                         f"column '{name}' is named both in {seen[name]} and in {field}; keep one of them."
                     )
                 seen[name] = field
+        for field in ("target", "time", "group", "id", "weight"):
+            name = getattr(self, field)
+            if name is not None and name in self.drop:
+                raise ConfigError(f"column '{name}' is named both as {field} and in drop; keep one of them.")
+            if name is not None and name == self.target and field != "target":
+                raise ConfigError(f"column '{name}' is named both as target and as {field}; keep one of them.")
+
+    def role_of(self, name: str) -> str:
+        """The first role that a column was given, for messages.
+
+        Examples
+        --------
+        >>> Roles(target="late", drop=("id",)).role_of("id")
+        'drop'
+        """
+        for field in self.__dataclass_fields__:
+            value = getattr(self, field)
+            if field != "task" and (name == value or (isinstance(value, tuple) and name in value)):
+                return field
+        return "column"
 
     @property
     def named(self) -> tuple[str, ...]:
@@ -165,9 +183,15 @@ def kind_of(type_: pa.DataType) -> Kind | None:
         return "numeric"
     if pt.is_timestamp(type_) or pt.is_date(type_):
         return "datetime"
-    if pt.is_string(type_) or pt.is_large_string(type_) or pt.is_string_view(type_):
+    if is_text(type_):
         return "categorical"
     return None
+
+
+def is_text(type_: pa.DataType) -> bool:
+    """Whether an Arrow type holds text, plain or in a dictionary."""
+    plain = type_.value_type if pt.is_dictionary(type_) else type_
+    return bool(pt.is_string(plain) or pt.is_large_string(plain) or pt.is_string_view(plain))
 
 
 def unknown_column(name: str, known: Iterable[str], *, where: str, role: str) -> SchemaError:
@@ -176,112 +200,6 @@ def unknown_column(name: str, known: Iterable[str], *, where: str, role: str) ->
     near = get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"Did you mean {' or '.join(repr(n) for n in near)}?" if near else f"It has: {', '.join(names[:20])}."
     return SchemaError(f"{where}: no column '{name}' (named as {role}). {hint}")
-
-
-def infer(schema: pa.Schema, roles: Roles, *, where: str, target_range: tuple[float, float] | None = None) -> Schema:
-    """Give every column of an Arrow schema its role.
-
-    Parameters
-    ----------
-    schema : pyarrow.Schema
-        The one schema of all files.
-    roles : Roles
-        The user's declarations; they win over inference.
-    where : str
-        Path or name of the data, for messages.
-    target_range : (float, float), optional
-        Smallest and largest value of an integer target, from the footers; decides between classes and quantities.
-
-    Raises
-    ------
-    SchemaError
-        A named column is missing, a name is repeated, or no feature is left.
-    """
-    _check_names(schema, roles, where)
-    special = {roles.target, roles.group, roles.id, roles.weight} | set(roles.drop)
-    declared: dict[str, Kind] = {}
-    for kind in ("numeric", "categorical", "boolean", "datetime"):
-        declared |= dict.fromkeys(getattr(roles, kind), kind)
-    features, ignored = [], []
-    for field in schema:
-        if field.name in special:
-            if field.name in roles.drop:
-                ignored.append((field.name, "dropped"))
-            continue
-        found = declared.get(field.name, kind_of(field.type))
-        if found is None:
-            ignored.append((field.name, f"type {field.type} is not used"))
-            continue
-        _check_declared(field, found, where)
-        type_ = field.type.value_type if pt.is_dictionary(field.type) else field.type
-        features.append(Feature(field.name, found, str(type_)))
-    if not features:
-        raise SchemaError(
-            f"{where}: no feature is left besides the target and the named columns; found {schema.names}."
-        )
-    return Schema(
-        features=tuple(features),
-        target=roles.target,
-        task=None if roles.target is None else _task(schema.field(roles.target), roles, target_range),
-        time=roles.time,
-        group=roles.group,
-        id=roles.id,
-        weight=roles.weight,
-        ignored=tuple(ignored),
-    )
-
-
-def _check_names(schema: pa.Schema, roles: Roles, where: str) -> None:
-    repeated = sorted({n for n in schema.names if schema.names.count(n) > 1})
-    if repeated:
-        raise SchemaError(
-            f"{where}: column '{repeated[0]}' occurs {schema.names.count(repeated[0])} times "
-            f"({len(repeated)} repeated names). Rename or remove the repeats: columns are matched by name."
-        )
-    for role in ("target", "time", "group", "id", "weight"):
-        name = getattr(roles, role)
-        if name is not None and name not in schema.names:
-            raise unknown_column(name, schema.names, where=where, role=role)
-    for role in ("drop", "numeric", "categorical", "boolean", "datetime"):
-        for name in getattr(roles, role):
-            if name not in schema.names:
-                raise unknown_column(name, schema.names, where=where, role=role)
-    if roles.time is not None:
-        _check_time(schema.field(roles.time), roles, where)
-
-
-def _check_time(field: pa.Field, roles: Roles, where: str) -> None:
-    if field.name not in roles.datetime and kind_of(field.type) != "datetime":
-        raise SchemaError(
-            f"{where}: time column '{field.name}' is {field.type}, but must be a timestamp or date. "
-            f'Declare it with datetime = ["{field.name}"] to have its text parsed.'
-        )
-
-
-def _check_declared(field: pa.Field, kind: Kind, where: str) -> None:
-    natural = kind_of(field.type)
-    fits = {
-        "numeric": natural in ("numeric", "boolean", "categorical"),
-        "boolean": natural in ("boolean", "numeric"),
-        "datetime": natural in ("datetime", "categorical"),
-        "categorical": natural in ("categorical", "numeric"),
-    }[kind]
-    if not fits:
-        raise SchemaError(
-            f"{where}: column '{field.name}' is {field.type} and cannot be read as {kind}. Drop it or declare another kind."
-        )
-
-
-def _task(field: pa.Field, roles: Roles, target_range: tuple[float, float] | None) -> Task:
-    if roles.task != "auto":
-        return roles.task
-    kind = kind_of(field.type)
-    if kind in ("categorical", "boolean"):
-        return "classification"
-    type_ = field.type.value_type if pt.is_dictionary(field.type) else field.type
-    if pt.is_integer(type_) and (target_range is None or target_range[1] - target_range[0] < MAX_INTEGER_CLASSES):
-        return "classification"
-    return "regression"
 
 
 def common_type(types: Sequence[pa.DataType]) -> pa.DataType | None:
@@ -293,6 +211,8 @@ def common_type(types: Sequence[pa.DataType]) -> pa.DataType | None:
     kinds = {kind_of(t) for t in plain if not pt.is_null(t)}
     if len(kinds - {"boolean"}) > 1 or None in kinds:
         return None
+    if kinds == {"categorical"}:
+        return pa.large_string() if len(set(plain) - {pa.null()}) > 1 else next(t for t in plain if not pt.is_null(t))
     try:
         return (
             pa.unify_schemas([pa.schema([("c", t)]) for t in dict.fromkeys(plain)], promote_options="permissive")

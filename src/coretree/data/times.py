@@ -62,7 +62,7 @@ class DatetimeParts(TransformerMixin, BaseEstimator):
            [nan, nan, nan]])
     """
 
-    def fit(self, X: pd.DataFrame, y: Any = None) -> Self:
+    def fit(self, X: pd.DataFrame, y: Any = None) -> Self:  # noqa: ARG002  (scikit-learn's signature)
         """Learn the column names; nothing else is learned."""
         self.feature_names_in_ = np.asarray(X.columns, dtype=object)
         self.n_features_in_ = X.shape[1]
@@ -73,18 +73,22 @@ class DatetimeParts(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         return np.hstack([datetime_parts(to_seconds(X[c])) for c in self.feature_names_in_])
 
-    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[Any]:
+    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[Any]:  # noqa: ARG002
         """Names such as ``when_month``."""
         check_is_fitted(self)
         return np.array([name for c in self.feature_names_in_ for name in part_names(c)], dtype=object)
 
 
 def to_seconds(column: pd.Series[Any]) -> F64:
-    """Seconds since 1970 (UTC) of a pandas column of times or of text, NaN where missing or not parsable."""
-    when = pd.to_datetime(
-        column,
-        errors="coerce",
-        utc=True,
-        **({} if pd.api.types.is_datetime64_any_dtype(column) else {"format": "mixed"}),
-    )
+    """Seconds since 1970 (UTC) of a pandas column of times or of text, NaN where missing or not parsable.
+
+    Examples
+    --------
+    >>> to_seconds(pd.Series(["1970-01-01 00:01", "soon", None]))
+    array([60., nan, nan])
+    """
+    if pd.api.types.is_datetime64_any_dtype(column):
+        when = pd.to_datetime(column, utc=True)
+    else:
+        when = pd.to_datetime(column, errors="coerce", utc=True, format="mixed")
     return np.asarray((when - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1), dtype=np.float64)

@@ -19,9 +19,11 @@ from sklearn.preprocessing import (
 )
 from sklearn.utils import check_array
 
+from coretree.data.columns import Level
 from coretree.data.prepare import CategoryPlan, Preparation
 from coretree.data.times import DatetimeParts
 
+ALL_INFREQUENT = 1 << 30
 _SCALERS = {"standard": StandardScaler, "robust": RobustScaler, "minmax": MinMaxScaler}
 
 
@@ -39,7 +41,10 @@ def to_sklearn(preparation: Preparation) -> ColumnTransformer:
     Returns
     -------
     ColumnTransformer
-        Needs only scikit-learn, numpy and pandas to load and predict where there are no datetime columns.
+        Needs only scikit-learn, numpy and pandas to load and predict where there are no datetime columns. It takes
+        the usual pandas types, among them Int64, Float64, boolean, category and str; text that holds ``pd.NA``
+        (string[python], or objects) makes scikit-learn raise TypeError: use ``astype("str")``, or predict with
+        coretree's own estimators, which clean rows first.
     """
     schema = preparation.schema
     rows = _rows(preparation)
@@ -50,8 +55,11 @@ def to_sklearn(preparation: Preparation) -> ColumnTransformer:
     if schema.times:
         parts = _numeric(preparation, range(p, len(preparation.numeric)))
         steps.append(("datetime", Pipeline([("parts", DatetimeParts()), *parts.steps]), list(schema.times)))
-    for plan in preparation.encoded:
-        steps.append((plan.name, _categorical(plan, preparation.rules.categorical), [plan.name]))
+    # a step's name must not hold "__" or be one of scikit-learn's own, as a column's may
+    steps += [
+        (f"category_{j}", _categorical(plan, preparation.rules.categorical), [plan.name])
+        for j, plan in enumerate(preparation.encoded)
+    ]
     # columns are chosen by name, in this order, whatever else the frame holds
     transformer = ColumnTransformer(steps, sparse_threshold=0.0, verbose_feature_names_out=False)
     transformer.set_output(transform="default")
@@ -60,7 +68,18 @@ def to_sklearn(preparation: Preparation) -> ColumnTransformer:
         _freeze(transformer.named_transformers_["numeric"], preparation, range(p))
     if schema.times:
         _freeze(transformer.named_transformers_["datetime"], preparation, range(p, len(preparation.numeric)))
+    if _names_collide(transformer):
+        transformer.verbose_feature_names_out = True
     return transformer
+
+
+def _names_collide(transformer: ColumnTransformer) -> bool:
+    """Whether two features would have one name, such as a column ``when_hour`` beside a time ``when``."""
+    try:
+        transformer.get_feature_names_out()
+    except ValueError:
+        return True
+    return False
 
 
 def _rows(preparation: Preparation) -> pd.DataFrame:
@@ -76,7 +95,7 @@ def _rows(preparation: Preparation) -> pd.DataFrame:
     for name in schema.times:
         column = pd.Series(pd.date_range("2000-01-01", periods=n, freq="31h"))
         if any(f.startswith(f"{name}_") for f in flagged):
-            column.iloc[0] = pd.NaT
+            column = column.mask(column.index == 0)
         data[name] = column
     for plan in preparation.categories:
         values_ = [*plan.levels, *plan.levels, plan.other]
@@ -142,11 +161,17 @@ def _categorical(plan: CategoryPlan, how: str) -> Pipeline:
         ]
     dtype = np.float64 if plan.numeric else object
     if how == "ordinal":
-        levels = np.array(plan.levels if plan.levels else [plan.other], dtype=dtype)
+        # scikit-learn wants one level at least: one that no row has
+        none: Level = float(plan.other) + 0.5 if plan.numeric else f"{plan.other}'"
+        levels = np.array(plan.levels or [none], dtype=dtype)
         encoder: Any = OrdinalEncoder(categories=[levels], handle_unknown="use_encoded_value", unknown_value=-1)
     else:
-        levels = np.array(sorted([*plan.levels, plan.other]), dtype=dtype)  # type: ignore[type-var]
+        levels = np.array(sorted([*plan.levels, plan.other], key=None if plan.numeric else str), dtype=dtype)
+        # the marker of all others occurs once in the rows made for the purpose; alone, it must still be infrequent
         encoder = OneHotEncoder(
-            categories=[levels], min_frequency=2, handle_unknown="infrequent_if_exist", sparse_output=False
+            categories=[levels],
+            min_frequency=2 if plan.levels else ALL_INFREQUENT,
+            handle_unknown="infrequent_if_exist",
+            sparse_output=False,
         )
     return Pipeline([*steps, ("encode", encoder)])

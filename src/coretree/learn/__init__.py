@@ -1,1 +1,1 @@
-
+"""Weighted fits, honest comparisons, mergeable metrics and saved models; scikit-learn's estimators do the learning."""

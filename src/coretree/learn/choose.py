@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from coretree.coreset.rows import uniforms
 from coretree.errors import ConfigError
 from coretree.learn.fit import fit_weighted
+from coretree.learn.folds import common_folds, make_folds
+from coretree.learn.masses import checked_weights, take_rows
 from coretree.learn.scoring import REGRESSION_SCORINGS, check_scoring, weighted_score
-from coretree.learn.weights import checked_weights, take_rows
+from coretree.learn.weights import ClassMass, Prior
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
@@ -23,13 +24,43 @@ IntArray = npt.NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Candidate:
-    """An estimator with the sketch that suits it: X (m, d), y (m,), weights (m,) and row identities (m,) uint64."""
+    """An estimator with the sketch that suits it: X (m, d), y (m,), weights (m,) and row identities (m,) uint64.
+
+    ``class_mass`` and ``prior`` are those of `coretree.learn.fit.fit_weighted`. ``reweigh`` maps the positions of some
+    rows to weights under which they stand for all the data on their own: weights that were calibrated together pull
+    the rows outside a fold away from those inside. Without it, rows keep their weights.
+    """
 
     estimator: Any
     X: Any
     y: Any
     weights: npt.ArrayLike | None
     ids: npt.NDArray[np.uint64]
+    class_mass: ClassMass = "rows"
+    prior: Prior = "data"
+    reweigh: Callable[[IntArray], FloatArray] | None = None
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Rows on which all candidates are scored, best a uniform sample: X (v, d), y and weights (v,), and identities."""
+
+    X: Any
+    y: Any
+    weights: npt.ArrayLike | None
+    ids: npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class _Dealt:
+    """A candidate's rows and the rows that it is scored on, both with their folds."""
+
+    y: npt.NDArray[Any]
+    weights: FloatArray
+    folds: IntArray
+    scored: Validation
+    scored_folds: IntArray
+    note: str
 
 
 @dataclass(frozen=True)
@@ -52,12 +83,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """Scores of the candidates, in the order in which they were given; greater is better."""
+    """Scores of the candidates, in the order in which they were given; greater is better.
+
+    ``validation_rows`` is the size of the common validation sample, 0 where each was scored on its own sketch.
+    """
 
     rows: tuple[Row, ...]
     scoring: str
     cv: int
     seed: int
+    validation_rows: int = 0
 
     @property
     def best(self) -> str:
@@ -93,58 +128,18 @@ class Leaderboard:
             }
             for row in self.rows
         ]
-        return {"scoring": self.scoring, "cv": self.cv, "seed": self.seed, "best": self.best, "rows": rows}
+        about = {"scoring": self.scoring, "cv": self.cv, "seed": self.seed, "validation_rows": self.validation_rows}
+        return {**about, "best": self.best, "rows": rows}
 
 
 def _plain(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def folds_by_hash(ids: npt.NDArray[np.uint64], cv: int, seed: int) -> IntArray:
-    """Fold of each row, (m,) in [0, cv), from its identity: the same row falls into the same fold in every sketch.
-
-    Examples
-    --------
-    >>> folds = folds_by_hash(np.arange(1000, dtype=np.uint64), 5, seed=0)
-    >>> bool(folds.min() == 0 and folds.max() == 4)
-    True
-    """
-    return (uniforms(ids, seed, "folds") * cv).astype(np.intp)
-
-
-def make_folds(ids: npt.NDArray[np.uint64], codes: IntArray | None, cv: int, seed: int) -> tuple[IntArray, str]:
-    """Folds by hash; dealt out class by class, in hash order, where a fold would lack a class.
-
-    Parameters
-    ----------
-    ids : (m,) uint64 array
-    codes : (m,) int array of class codes, or None for regression
-    cv : int
-    seed : int
-
-    Returns
-    -------
-    folds : (m,) int array in [0, cv)
-    note : str
-        Empty, or why the folds are not those of `folds_by_hash`.
-    """
-    folds = folds_by_hash(ids, cv, seed)
-    groups = np.zeros(ids.size, dtype=np.intp) if codes is None else codes
-    n_groups = int(groups.max()) + 1
-    filled = np.zeros((n_groups, cv), dtype=bool)
-    filled[groups, folds] = True
-    if filled.all():
-        return folds, ""
-    order = np.lexsort((ids, uniforms(ids, seed, "folds"), groups))
-    # One running number over all classes: the leftover rows of small classes then spread over the folds.
-    folds[order] = np.arange(ids.size) % cv
-    rarest = int(np.bincount(groups, minlength=n_groups).min())
-    return folds, f"folds dealt out class by class: by hash, a fold lacked a class (the rarest has {rarest} rows)"
-
-
 def choose(
     candidates: Mapping[str, Candidate],
     *,
+    validation: Validation | None = None,
     cv: int = 5,
     scoring: str = "roc_auc",
     seed: int = 0,
@@ -160,6 +155,10 @@ def choose(
     Parameters
     ----------
     candidates : mapping of name to Candidate
+    validation : Validation, optional
+        Score every candidate on these rows, fold by fold, fitted on its own rows of the other folds: the same rows
+        for all, so that differences between models have less noise. Prepared as the candidates' rows are. Default:
+        each on its own sketch.
     cv : int
         Folds, at least 2.
     scoring : str
@@ -183,22 +182,59 @@ def choose(
     check_scoring(scoring)
     if not candidates:
         raise ConfigError("There is no model to choose from: name at least one.")
-    smallest = min(candidate.ids.size for candidate in candidates.values())
+    sizes = [candidate.ids.size for candidate in candidates.values()]
+    smallest = min(sizes if validation is None else [*sizes, validation.ids.size])
     if not 2 <= cv <= smallest:
         raise ConfigError(f"cv must lie between 2 and the {smallest} rows of the smallest sketch, found {cv}.")
+    labels = [c.y for c in candidates.values()] + ([] if validation is None else [validation.y])
+    dealt = _deal(list(candidates.values()), validation, cv=cv, seed=seed, classes=_classes(labels, scoring))
     rows = tuple(
-        _cross_validate(name, candidate, cv=cv, scoring=scoring, seed=seed, n_threads=n_threads, clock=clock)
-        for name, candidate in candidates.items()
+        _cross_validate(name, candidate, parts, cv=cv, scoring=scoring, seed=seed, n_threads=n_threads, clock=clock)
+        for (name, candidate), parts in zip(candidates.items(), dealt, strict=True)
     )
     if all(math.isnan(row.mean) for row in rows):
         reasons = "; ".join(f"{row.name}: {row.note}" for row in rows)
         raise ConfigError(f"No model could be scored by {scoring}. {reasons}")
-    return Leaderboard(rows=rows, scoring=scoring, cv=cv, seed=seed)
+    return Leaderboard(rows, scoring, cv, seed, 0 if validation is None else int(validation.ids.size))
+
+
+def _classes(labels: Sequence[Any], scoring: str) -> npt.NDArray[Any] | None:
+    """All class labels, sorted; None for regression."""
+    if scoring in REGRESSION_SCORINGS:
+        return None
+    return np.unique(np.concatenate([np.unique(np.asarray(y)) for y in labels]))
+
+
+def _deal(
+    candidates: Sequence[Candidate],
+    validation: Validation | None,
+    *,
+    cv: int,
+    seed: int,
+    classes: npt.NDArray[Any] | None,
+) -> list[_Dealt]:
+    """Folds of every candidate, and what it is scored on: its own rows, or the common ones."""
+    targets = [np.asarray(c.y) for c in candidates]
+    weights = [checked_weights(c.weights, y.size) for c, y in zip(candidates, targets, strict=True)]
+    samples = list(zip(candidates, targets, weights, strict=True))
+    if validation is None:
+        dealt = []
+        for c, y, w in samples:
+            codes = None if classes is None else np.unique(y, return_inverse=True)[1]
+            folds, note = make_folds(c.ids, codes, cv, seed)
+            dealt.append(_Dealt(y, w, folds, Validation(c.X, y, w, c.ids), folds, note))
+        return dealt
+    y = np.asarray(validation.y)
+    common = Validation(validation.X, y, checked_weights(validation.weights, y.size), validation.ids)
+    coded = None if classes is None else [np.searchsorted(classes, target) for target in (*targets, y)]
+    folds_of, note = common_folds([*(c.ids for c in candidates), validation.ids], coded, cv, seed)
+    return [_Dealt(y, w, f, common, folds_of[-1], note) for (_, y, w), f in zip(samples, folds_of, strict=False)]
 
 
 def _cross_validate(
     name: str,
     candidate: Candidate,
+    dealt: _Dealt,
     *,
     cv: int,
     scoring: str,
@@ -207,26 +243,31 @@ def _cross_validate(
     clock: Callable[[], float],
 ) -> Row:
     started = clock()
-    y = np.asarray(candidate.y)
-    weights = checked_weights(candidate.weights, y.size)
-    classes, codes = (None, None) if scoring in REGRESSION_SCORINGS else np.unique(y, return_inverse=True)
-    folds, note = make_folds(candidate.ids, codes, cv, seed)
-    masses: FloatArray = np.bincount(folds, weights=weights, minlength=cv).astype(np.float64)
+    scored, note = dealt.scored, dealt.note
+    scored_weights = np.asarray(scored.weights, np.float64)
+    classes = _classes([dealt.y, scored.y], scoring)
+    masses: FloatArray = np.bincount(dealt.scored_folds, weights=scored_weights, minlength=cv).astype(np.float64)
     scores = np.full(cv, np.nan)
     try:
         for k in np.flatnonzero(masses > 0).tolist():
-            inside, outside = np.flatnonzero(folds == k), np.flatnonzero(folds != k)
+            inside, outside = np.flatnonzero(dealt.scored_folds == k), np.flatnonzero(dealt.folds != k)
             model = fit_weighted(
                 candidate.estimator,
                 take_rows(candidate.X, outside),
-                y[outside],
-                weights=weights[outside],
+                dealt.y[outside],
+                weights=dealt.weights[outside] if candidate.reweigh is None else candidate.reweigh(outside),
+                class_mass=candidate.class_mass,
+                prior=candidate.prior,
                 seed=seed,
                 n_threads=n_threads,
             )
-            held_out = take_rows(candidate.X, inside)
             scores[k] = weighted_score(
-                model, held_out, y[inside], weights=weights[inside], scoring=scoring, classes=classes
+                model,
+                take_rows(scored.X, inside),
+                scored.y[inside],
+                weights=scored_weights[inside],
+                scoring=scoring,
+                classes=classes,
             )
     except ConfigError as error:  # this model cannot be scored this way; the others still can
         scores[:], note = np.nan, str(error)
@@ -237,7 +278,7 @@ def _cross_validate(
         sd=sd,
         scores=tuple(scores.tolist()),
         fold_weights=tuple(masses.tolist()),
-        rows=int(y.size),
+        rows=int(dealt.y.size),
         seconds=clock() - started,
         note=note,
     )

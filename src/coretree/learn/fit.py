@@ -15,7 +15,8 @@ from threadpoolctl import threadpool_limits
 
 from coretree.coreset.rows import uniforms
 from coretree.errors import ConfigError
-from coretree.learn.weights import PriorShift, accepts_weights, checked_weights, take_rows, treatment
+from coretree.learn.masses import checked_weights, take_rows
+from coretree.learn.weights import ClassMass, Prior, PriorShift, accepts_weights, treatment
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -27,6 +28,8 @@ def fit_weighted(
     *,
     weights: npt.ArrayLike | None,
     class_counts: Mapping[Any, float] | None = None,
+    class_mass: ClassMass = "rows",
+    prior: Prior = "data",
     seed: int = 0,
     n_threads: int | None = None,
     unsupported: Literal["error", "resample"] = "error",
@@ -47,6 +50,12 @@ def fit_weighted(
         They sum to the rows represented.
     class_counts : mapping of class label to rows, optional
         Exact class counts of the data, for the prior shift; default: the weights' sums.
+    class_mass : {"rows", "root"}
+        What tree classifiers see of each class: its rows in the sample (class quotas, class-balanced and uniform
+        sketches), or the root of its weight (residual sketches). Other estimators get their own form of the weights.
+    prior : {"data", "balanced"}
+        Class shares that the probabilities of tree classifiers are for: "data" for accuracy and log loss, "balanced"
+        for balanced accuracy and macro-averaged F1.
     seed : int
         For estimators that draw, and for resampling.
     n_threads : int, optional
@@ -82,7 +91,7 @@ def fit_weighted(
         if form.kind == "mean1":
             given = given / given.mean()
         if form.kind == "unweighted_prior_shift":
-            model = shift_last(model)
+            model = shift_last(model, class_mass=class_mass, prior=prior)
         arguments = weight_arguments(model, given)
         if form.kind == "unweighted_prior_shift" and class_counts is not None:
             arguments[f"{_last_step(model)}class_counts"] = class_counts
@@ -109,13 +118,13 @@ def limited_threads(n_threads: int | None) -> Iterator[None]:
         yield
 
 
-def shift_last(estimator: Any) -> Any:
+def shift_last(estimator: Any, *, class_mass: ClassMass = "rows", prior: Prior = "data") -> Any:
     """Put the last step of a pipeline (or the estimator itself) into a `PriorShift`; a new object."""
     if not isinstance(estimator, Pipeline):
-        return PriorShift(estimator)
+        return PriorShift(estimator, class_mass=class_mass, prior=prior)
     shifted = clone(estimator)
     name, last = shifted.steps[-1]
-    shifted.steps[-1] = (name, shift_last(last))
+    shifted.steps[-1] = (name, shift_last(last, class_mass=class_mass, prior=prior))
     return shifted
 
 

@@ -21,10 +21,13 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from coretree.errors import ConfigError
+from coretree.learn.masses import checked_weights, class_weights, root_class_weights, take_rows
 from coretree.learn.models import inner_estimator, is_tree_based, sketch_for
 
 FloatArray = npt.NDArray[np.float64]
 Kind = Literal["sum", "mean1", "unweighted_prior_shift", "none"]
+ClassMass = Literal["rows", "root"]
+Prior = Literal["data", "balanced"]
 
 _STEPWISE = (SGDClassifier, SGDRegressor, SGDOneClassSVM, Perceptron, MLPClassifier, MLPRegressor)
 _STEPWISE_PACKAGES = frozenset({"keras", "skorch", "scikeras"})
@@ -114,51 +117,6 @@ def treatment(estimator: Any) -> Treatment:
     return Treatment("sum", f"{name}: weights that sum to the rows represented keep its penalty as on the full data")
 
 
-def checked_weights(weights: Any, n_rows: int) -> FloatArray:
-    """Weights as a float64 array of shape (n_rows,); ones for None.
-
-    Raises
-    ------
-    ValueError
-        If there is not one finite weight >= 0 a row, or all are 0.
-    """
-    if weights is None:
-        return np.ones(n_rows)
-    checked: FloatArray = np.asarray(weights, dtype=np.float64)
-    if checked.shape != (n_rows,):
-        raise ValueError(f"sample_weight must have shape ({n_rows},), found {checked.shape}")
-    bad = np.flatnonzero(~((checked >= 0) & np.isfinite(checked)))
-    if bad.size:
-        raise ValueError(f"sample_weight must be finite and >= 0; row {bad[0]} has {checked[bad[0]]}")
-    if n_rows and not checked.any():
-        raise ValueError("every sample_weight is zero: there is nothing to fit")
-    return checked
-
-
-def class_weights(codes: npt.NDArray[np.intp], weights: FloatArray, n_classes: int) -> FloatArray:
-    """Weights rescaled so that every class has mean 1: its mass is its number of rows, its shape is kept.
-
-    Parameters
-    ----------
-    codes : (m,) int array in [0, n_classes)
-    weights : (m,) float array, >= 0
-    n_classes : int
-
-    Returns
-    -------
-    (m,) float array; all ones where the weights are constant within each class, as in a class-balanced sketch.
-
-    Examples
-    --------
-    >>> class_weights(np.array([0, 0, 1]), np.array([9.0, 9.0, 2.0]), 2)
-    array([1., 1., 1.])
-    """
-    rows = np.bincount(codes, minlength=n_classes)
-    mass = np.bincount(codes, weights=weights, minlength=n_classes)
-    scale: FloatArray = np.divide(rows, mass, out=np.zeros(n_classes), where=mass > 0)
-    return weights * scale[codes]
-
-
 def _predicts_probabilities(self: Any) -> bool:
     return hasattr(getattr(self, "estimator_", self.estimator), "predict_proba")
 
@@ -166,10 +124,10 @@ def _predicts_probabilities(self: Any) -> bool:
 class PriorShift(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  # type: ignore[misc, unused-ignore]
     """Classifier fitted on class-balanced rows whose probabilities are moved to the real class shares.
 
-    The estimator sees every class with the mass of its rows in the sample, V_c, and gives p_c. With n_c rows of
-    the class in the data, ``p'_c`` is proportional to ``p_c (n_c / n) / (V_c / V)`` (Bayes' rule under a change of
-    class shares; Saerens, Latinne & Decaestecker 2002). The ratios are learned in ``fit`` from the sample weights,
-    or from exact class counts when they are given.
+    The estimator sees every class with mass V_c and gives p_c. With n_c rows of the class in the data, ``p'_c`` is
+    proportional to ``p_c (n_c / n) / (V_c / V)`` (Bayes' rule under a change of class shares; Saerens, Latinne &
+    Decaestecker 2002). The ratios are learned in ``fit`` from the sample weights, or from exact class counts when
+    they are given.
 
     Parameters
     ----------
@@ -178,6 +136,9 @@ class PriorShift(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  # type: i
     prior : {"data", "balanced"}, default="data"
         ``data``: probabilities for rows that come as the data do (accuracy, log loss). ``balanced``: for classes
         that come equally often (balanced accuracy, macro-averaged F1).
+    class_mass : {"rows", "root"}, default="rows"
+        V_c: the class's rows in the sample, which suits class quotas (see `coretree.learn.masses.class_weights`), or
+        the root of the rows that they represent, which suits samples by residual scores.
     smoothing : float, default=1e-3
         Share of a uniform distribution mixed into p before the shift. A pure leaf of light rows says p = 1, and no
         factor can correct a zero; mixing keeps the order of the predictions of each class.
@@ -198,13 +159,16 @@ class PriorShift(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  # type: i
     array([[0.9, 0.1]])
     """
 
-    def __init__(self, estimator: Any, *, prior: str = "data", smoothing: float = 1e-3) -> None:
+    def __init__(
+        self, estimator: Any, *, prior: str = "data", class_mass: str = "rows", smoothing: float = 1e-3
+    ) -> None:
         self.estimator = estimator
         self.prior = prior
+        self.class_mass = class_mass
         self.smoothing = smoothing
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, class_counts: Mapping[Any, float] | None = None) -> Self:
-        """Fit the estimator with every class at mean weight 1, and learn the ratios.
+        """Fit the estimator with every class at its mass, and learn the ratios.
 
         Parameters
         ----------
@@ -218,10 +182,12 @@ class PriorShift(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  # type: i
         Raises
         ------
         ConfigError
-            If ``prior`` is unknown, or a class of ``y`` has no count.
+            If ``prior`` or ``class_mass`` is unknown, or a class of ``y`` has no count.
         """
         if self.prior not in ("data", "balanced"):
             raise ConfigError(f"PriorShift: prior must be 'data' or 'balanced', found {self.prior!r}.")
+        if self.class_mass not in ("rows", "root"):
+            raise ConfigError(f"PriorShift: class_mass must be 'rows' or 'root', found {self.class_mass!r}.")
         labels = column_or_1d(y, warn=True)
         assert_all_finite(labels, input_name="y")
         check_classification_targets(labels)
@@ -230,19 +196,24 @@ class PriorShift(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  # type: i
         if kept.size < weights.size:
             X, labels, weights = take_rows(X, kept), labels[kept], weights[kept]
         classes, codes = np.unique(labels, return_inverse=True)
-        even = class_weights(codes, weights, classes.size)
+        scale = root_class_weights if self.class_mass == "root" else class_weights
+        inside = scale(codes, weights, classes.size)
         # A sample that is balanced by design needs no weights at all, so estimators without them will do.
-        uneven = {} if np.allclose(even, 1.0, rtol=1e-6, atol=0.0) else {"sample_weight": even}
+        uneven = {} if np.allclose(inside, 1.0, rtol=1e-6, atol=0.0) else {"sample_weight": inside}
         self.estimator_ = clone(self.estimator).fit(X, labels, **uneven)
         self.classes_ = classes
-        self.ratios_ = self._ratios(codes, weights, class_counts)
+        self.ratios_ = self._ratios(codes, weights, inside, class_counts)
         return self
 
     def _ratios(
-        self, codes: npt.NDArray[np.intp], weights: FloatArray, counts: Mapping[Any, float] | None
+        self,
+        codes: npt.NDArray[np.intp],
+        weights: FloatArray,
+        inside: FloatArray,
+        counts: Mapping[Any, float] | None,
     ) -> FloatArray:
         n_classes = self.classes_.size
-        seen = np.bincount(codes, minlength=n_classes) / codes.size
+        seen = np.bincount(codes, inside, minlength=n_classes) / inside.sum()
         if self.prior == "balanced":
             return 1.0 / (n_classes * seen)
         if counts is None:
@@ -285,10 +256,3 @@ class PriorShift(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  # type: i
         tags.input_tags.allow_nan = inner.input_tags.allow_nan
         tags.classifier_tags.multi_class = inner.classifier_tags is None or inner.classifier_tags.multi_class
         return tags
-
-
-def take_rows(X: Any, index: npt.NDArray[np.intp]) -> Any:
-    """Rows of an array, sparse matrix or data frame, by position; a copy."""
-    if hasattr(X, "iloc"):
-        return X.iloc[index]
-    return X[index] if hasattr(X, "shape") else np.asarray(X)[index]

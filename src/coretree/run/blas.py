@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 from threadpoolctl import ThreadpoolController
@@ -13,11 +12,6 @@ from threadpoolctl import ThreadpoolController
 _lock = threading.Lock()
 _holders = 0
 _limiter: Any = None
-
-
-@cache
-def _controller() -> ThreadpoolController:
-    return ThreadpoolController()
 
 
 @contextmanager
@@ -30,7 +24,8 @@ def one_blas_thread() -> Iterator[None]:
     with _lock:
         _holders += 1
         if _holders == 1:
-            _limiter = _controller().limit(limits=1, user_api="blas")
+            # looked up anew each time: a library may have been loaded since
+            _limiter = ThreadpoolController().limit(limits=1, user_api="blas")
     try:
         yield
     finally:

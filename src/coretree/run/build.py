@@ -21,11 +21,12 @@ from coretree.data.encode import design
 from coretree.data.prepare import Preparation, PrepareRules, freeze
 from coretree.data.profile import Profile, label_order
 from coretree.data.scan import Leaf
-from coretree.errors import DataWarning, EmptyDataError, TargetError
+from coretree.errors import DamagedNodeError, DataWarning, EmptyDataError, TargetError
 from coretree.run.executor import Executor
 from coretree.run.frontier import Job
 from coretree.run.memory import preflight
 from coretree.run.tasks import NodeWork, Reading, SurveyWork
+from coretree.tree.codec import decode
 from coretree.tree.local_store import LocalStore
 from coretree.tree.manifest import LeafEntry, Manifest, StoredObject, commit
 from coretree.tree.node import Survey
@@ -235,7 +236,7 @@ def _publish(
         LeafEntry(leaf.identity, name, leaf.fingerprint, leaf.n_rows, {"row_groups": list(leaf.row_groups)})
         for leaf, name in zip(data.scan.leaves, shape.names_of_leaves, strict=True)
     )
-    kept = {
+    kept: dict[str, Any] = {
         "size": settings.size,
         "seed": settings.seed,
         "prepare": settings.prepare.to_dict(),
@@ -249,8 +250,21 @@ def _publish(
 
 
 def _stored(store: Store, name: str) -> StoredObject:
-    data = store.get(node_key(name))
+    """What the manifest says of a node that an earlier run left; it is read whole, so a damaged one is noticed."""
+    key = node_key(name)
+    data = store.get(key)
+    decode(data, where=key)
     return StoredObject(hashlib.sha256(data).hexdigest(), len(data))
+
+
+def drop_damaged(store: Store) -> None:
+    """Remove every node that does not decode; the next build makes it again."""
+    for name in sorted(stored_nodes(store)):
+        key = node_key(name)
+        try:
+            decode(store.get(key), where=key)
+        except DamagedNodeError:
+            store.delete(key)
 
 
 def _versions() -> dict[str, str]:
@@ -260,7 +274,7 @@ def _versions() -> dict[str, str]:
 
 
 def check_executor(executor: Executor, store: Store, leaves: Sequence[Leaf], merge_bytes: int) -> None:
-    """Before any work on a cluster: does it fit, and do all workers see the store?
+    """Make sure, before any work on a cluster, that it fits and that all workers see the store.
 
     Raises
     ------
@@ -269,7 +283,7 @@ def check_executor(executor: Executor, store: Store, leaves: Sequence[Leaf], mer
     client = getattr(executor, "client", None)
     if client is None:
         return
-    from coretree.run.on_dask import check_shared
+    from coretree.run.cluster import check_shared
 
     preflight(client.scheduler_info(n_workers=-1)["workers"], leaves, merge_bytes=merge_bytes)
     if isinstance(store, LocalStore):

@@ -1,14 +1,22 @@
-"""A Dask cluster of processes on this machine, for as long as a ``with`` block lasts."""
+"""Ways to a Dask cluster: processes on this machine, an address, or the client that is running already."""
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, default_client, get_client
 
+from coretree.errors import ClusterError, SchedulerError
 from coretree.run.executor import available_cores
 from coretree.run.on_dask import DaskExecutor
+from coretree.run.workers import ask
+
+CONNECT_S = 5.0
+_lock = threading.Lock()
+_connected: dict[str, DaskExecutor] = {}
 
 
 @contextmanager
@@ -26,14 +34,14 @@ def local_cluster(
     memory_limit : str or int
         Of each process, e.g. "1GiB".
     dashboard : str, optional
-        Address of Dask's dashboard, e.g. "127.0.0.1:8787"; none by default.
+        Address of Dask's dashboard, e.g. "127.0.0.1:8787"; a free port of loopback by default.
     """
     cluster = LocalCluster(
         n_workers=workers or available_cores(),
         threads_per_worker=threads,
         memory_limit=memory_limit,
         host="127.0.0.1",
-        dashboard_address=dashboard,
+        dashboard_address=dashboard or "127.0.0.1:0",
         processes=True,
     )
     try:
@@ -41,3 +49,70 @@ def local_cluster(
             yield DaskExecutor(client)
     finally:
         cluster.close()
+
+
+def connect(address: str) -> DaskExecutor:
+    """Executor at a scheduler's address; asking again gives the same connection for as long as it lasts.
+
+    Raises
+    ------
+    SchedulerError
+        Nobody answers there.
+    """
+    with _lock:
+        known = _connected.get(address)
+        if known is not None and known.client.status == "running":
+            return known
+        try:
+            found = DaskExecutor(Client(address, timeout=CONNECT_S, set_as_default=False))
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise SchedulerError(
+                f"{address}: no Dask scheduler answers ({reason}). Start one with: "
+                "dask scheduler --host 127.0.0.1 --port 8786; or leave --scheduler out to run here."
+            ) from None
+        _connected[address] = found
+        return found
+
+
+def running() -> DaskExecutor | None:
+    """Executor on the client that is already there (inside a task: the worker's own), None where there is none."""
+    for find in (get_client, default_client):
+        try:
+            client = find()
+        except ValueError:
+            continue
+        if not client.asynchronous:
+            return DaskExecutor(client)
+    return None
+
+
+def check_shared(client: Client, folder: str, version: str) -> None:
+    """Make sure that every worker has this version of coretree and sees the folder of the store.
+
+    Raises
+    ------
+    ClusterError
+        A worker lacks one of them; it is named.
+    """
+    for worker, answer in ask(client, _probe, folder).items():
+        if isinstance(answer, BaseException):
+            raise ClusterError(
+                f"worker {worker} cannot import coretree ({type(answer).__name__}: {answer}). "
+                f"Install coretree {version} in the environment of every worker."
+            )
+        found, sees = answer
+        if found != version:
+            raise ClusterError(
+                f"worker {worker} has coretree {found}, this process {version}. Install the same version everywhere."
+            )
+        if not sees:
+            raise ClusterError(
+                f"worker {worker} does not see {folder}. Put the tree on storage that all workers share."
+            )
+
+
+def _probe(folder: str) -> tuple[str, bool]:
+    from coretree import __version__
+
+    return __version__, os.path.isdir(folder)

@@ -12,7 +12,17 @@ from coretree.data.dataset import Dataset
 from coretree.data.prepare import PrepareRules
 from coretree.data.profile import Profile
 from coretree.errors import ConfigError, DamagedNodeError, OutputExistsError, StoreError
-from coretree.run.build import BuildSummary, Progress, Settings, build_tree, check_executor, source_name, total_bytes
+from coretree.run.blas import one_blas_thread
+from coretree.run.build import (
+    BuildSummary,
+    Progress,
+    Settings,
+    build_tree,
+    check_executor,
+    drop_damaged,
+    source_name,
+    total_bytes,
+)
 from coretree.run.executor import executor_for
 from coretree.run.memory import node_bytes
 from coretree.run.tasks import read_node
@@ -21,7 +31,7 @@ from coretree.tree.local_store import open_store
 from coretree.tree.manifest import Manifest, load
 from coretree.tree.node import Node, Survey
 from coretree.tree.recipe import Recipe, load_recipe
-from coretree.tree.store import Store, node_key, stored_nodes
+from coretree.tree.store import Store
 
 N_SKETCHES = 3
 
@@ -60,7 +70,7 @@ class CoresetTree:
     >>> train, test = Dataset.from_pandas(frame, target="y").split(test=0.25)
     >>> tree = CoresetTree(size=500).build(train)
     >>> core = tree.coreset(size=400)
-    >>> len(core), core.n_rows == tree.n_rows_, abs(core.sample_weight.sum() - core.n_rows) < 1e-6
+    >>> len(core), core.n_rows == tree.n_rows_, bool(abs(core.sample_weight.sum() - core.n_rows) < 1e-6)
     (400, True, True)
     """
 
@@ -110,9 +120,13 @@ class CoresetTree:
             There is no tree.
         """
         tree = cls(path)
-        settings = tree.manifest_.settings
+        settings: Mapping[str, Any] = tree.manifest_.settings
         rules = PrepareRules.from_dict(settings["prepare"])
         return cls(path, size=settings["size"], prepare=rules, fan_in=tree.manifest_.fan_in, seed=settings["seed"])
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return itself: a tree is a place, and clones of an estimator share it."""
+        return self
 
     # ---- state -------------------------------------------------------------------------------------------------
 
@@ -133,7 +147,8 @@ class CoresetTree:
         found = load(self.store)
         if found is None:
             raise StoreError(
-                f"{self.path}: no tree here yet. Build it with CoresetTree({self.path!r}).build(data) or `coretree build`."
+                f"{self.path}: no tree here yet. Build it with CoresetTree({self.path!r}).build(data) "
+                "or `coretree build`."
             )
         return found[0]
 
@@ -180,7 +195,8 @@ class CoresetTree:
         ConfigError
             More rows than the tree keeps, or an objective it does not carry.
         """
-        return make_coreset(self.root_, self.recipe_, size=size, objective=objective)
+        with one_blas_thread():  # the same bits whatever the number of cores
+            return make_coreset(self.root_, self.recipe_, size=size, objective=objective)
 
     # ---- build -------------------------------------------------------------------------------------------------
 
@@ -194,7 +210,7 @@ class CoresetTree:
         data : Dataset
             Training rows; one side of a split, or everything.
         client : distributed.Client, executor or address, optional
-            Where to work. Default: a running client if there is one, else threads here (data in memory: always threads).
+            Where to work. Default: a running client if there is one, else threads here (data in memory: threads).
         progress : callable, optional
             Called as ``progress(stage, done, total)``.
 
@@ -207,7 +223,7 @@ class CoresetTree:
         """
         if data.roles.target is None:
             raise ConfigError("the dataset has no target: name it with target=... when you open the dataset.")
-        executor = executor_for(client)
+        executor = executor_for(client, data=data)
         scan = data.scan
         merge_bytes = node_bytes(self.size, len(scan.schema.features), self.fan_in, N_SKETCHES)
         check_executor(executor, self.store, scan.leaves, merge_bytes)
@@ -224,9 +240,8 @@ class CoresetTree:
         try:
             self.summary_ = build_tree(data, self.settings, self.store, executor, progress)
         except DamagedNodeError:
-            # a leftover of a killed run is damaged: nothing was published, so all leftovers can go
-            for name in stored_nodes(self.store):
-                self.store.delete(node_key(name))
+            # what a killed run left behind is damaged; nothing was published, so it can go and be made again
+            drop_damaged(self.store)
             self.summary_ = build_tree(data, self.settings, self.store, executor, progress)
         self._forget()
         return self

@@ -11,7 +11,6 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, RegressorMixin, clone
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.pipeline import Pipeline
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -24,29 +23,16 @@ from coretree.data.schema import Schema
 from coretree.data.to_sklearn import to_sklearn
 from coretree.errors import ConfigError, ModelFileError
 from coretree.learn import persist
-from coretree.learn.fit import fit_weighted
 from coretree.learn.models import sketch_for
-from coretree.run.coreset_tree import CoresetTree, Progress
-from coretree.run.executor import available_cores, executor_for
+from coretree.run.build import Progress
+from coretree.run.coreset_tree import CoresetTree
+from coretree.run.executor import Executor, executor_for
+from coretree.run.fitting import fit_on_coreset, threads_for
+from coretree.run.inputs import as_dataset
 from coretree.tree.coresets import Coreset
 
 DEFAULT_SIZE = 20_000
 MODEL_KIND = "coretree model"
-
-
-def fit_on_coreset(estimator: Any, core: Coreset, transformer: Any, seed: int, n_threads: int) -> Pipeline:
-    """Fit on prepared rows and join with the preparation; the task that runs on the one worker."""
-    y = core.y.to_numpy()
-    fitted = fit_weighted(
-        estimator,
-        transformer.transform(core.X),
-        y,
-        weights=core.sample_weight,
-        class_counts=core.class_counts,
-        seed=seed,
-        n_threads=n_threads,
-    )
-    return Pipeline([("prepare", transformer), ("model", fitted)])
 
 
 class _CoresetModel(MetaEstimatorMixin, BaseEstimator):
@@ -97,23 +83,35 @@ class _CoresetModel(MetaEstimatorMixin, BaseEstimator):
             data = as_dataset(X, y, sample_weight, self._task)
             if data.schema.task != self._task:
                 raise ConfigError(
-                    f"target '{data.schema.target}' is for {data.schema.task}, but {type(self).__name__} does {self._task}. "
+                    f"target '{data.schema.target}' is for {data.schema.task}, but {type(self).__name__} does "
+                    f"{self._task}. "
                     f'Use the other estimator, or open the data with task="{self._task}".'
                 )
             tree.build(data, client=self.client, progress=progress)
-        estimator = self._default() if self.estimator is None else self.estimator
+        estimator = self._estimator()
         objective = sketch_for(estimator) if self.objective == "auto" else self.objective
-        recipe = tree.recipe_
         core = tree.coreset(
             None if self.size is None else min(self.size, tree.root_.sketches[objective].capacity), objective=objective
         )
-        transformer = to_sklearn(recipe.preparation)
+        return self._fit_on(core, tree, executor)
+
+    def _fit_on(self, core: Coreset, tree: CoresetTree, executor: Executor) -> Self:
+        """Fit on a coreset that was drawn already."""
+        recipe = tree.recipe_
         self.estimator_ = executor.one(
-            fit_on_coreset, clone(estimator), core, transformer, int(self.random_state), available_cores()
+            fit_on_coreset,
+            clone(self._estimator()),
+            core,
+            to_sklearn(recipe.preparation),
+            int(self.random_state),
+            threads_for(len(core)),
         )
         self.tree_, self.coreset_ = tree, core
         self._remember(recipe.schema, recipe.clean, recipe.classes)
         return self
+
+    def _estimator(self) -> Any:
+        return self._default() if self.estimator is None else self.estimator
 
     def _default(self) -> Any:
         return LogisticRegression(max_iter=1000) if self._task == "classification" else Ridge()
@@ -121,9 +119,9 @@ class _CoresetModel(MetaEstimatorMixin, BaseEstimator):
     def _tree(self, X: Any) -> CoresetTree:
         if isinstance(self.tree, CoresetTree):
             return self.tree
-        if self.tree is not None and os.path.exists(self.tree) and X is None:
+        if self.tree is not None and (X is None or (self.prepare is None and CoresetTree(self.tree).is_built)):
             return CoresetTree.open(self.tree)
-        if self.tree is None and X is None:
+        if X is None:
             raise ConfigError(
                 "fit() without data needs a built tree: CoresetClassifier(estimator, tree=CoresetTree(path)).fit()."
             )
@@ -141,7 +139,8 @@ class _CoresetModel(MetaEstimatorMixin, BaseEstimator):
         check_is_fitted(self)
         if isinstance(X, Dataset):
             raise ConfigError(
-                'a Dataset is predicted part by part: ct.predict(model, data, out="folder"), or ct.evaluate(model, data).'
+                'a Dataset is predicted part by part: ct.predict(model, data, out="folder"), '
+                "or ct.evaluate(model, data)."
             )
         if not isinstance(X, pd.DataFrame):
             X = pd.DataFrame(np.asarray(X), columns=self.feature_names_in_)
@@ -230,12 +229,12 @@ class CoresetClassifier(ClassifierMixin, _CoresetModel):
 
     _task = "classification"
 
-    @available_if(lambda self: hasattr(getattr(self, "estimator_", self.estimator), "predict_proba"))
+    @available_if(lambda self: hasattr(getattr(self, "estimator_", None) or self._estimator(), "predict_proba"))
     def predict_proba(self, X: Any) -> npt.NDArray[np.float64]:
         """Class probabilities (n, K) of raw rows, columns as in ``classes_``."""
         return self._answer(X, "predict_proba")
 
-    @available_if(lambda self: hasattr(getattr(self, "estimator_", self.estimator), "decision_function"))
+    @available_if(lambda self: hasattr(getattr(self, "estimator_", None) or self._estimator(), "decision_function"))
     def decision_function(self, X: Any) -> npt.NDArray[np.float64]:
         """Decision values of raw rows."""
         return self._answer(X, "decision_function")
@@ -257,38 +256,6 @@ class CoresetRegressor(RegressorMixin, _CoresetModel):
     """
 
     _task = "regression"
-
-
-def as_dataset(X: Any, y: Any, sample_weight: Any, task: str) -> Dataset:
-    """A Dataset of whatever ``fit`` was given."""
-    if isinstance(X, Dataset):
-        if y is not None or sample_weight is not None:
-            raise ConfigError("a Dataset names its own target and weight columns; leave y and sample_weight out.")
-        return X
-    if hasattr(X, "to_delayed"):
-        if not isinstance(y, str):
-            X, y = X.assign(**{_TARGET: y}), _TARGET
-        return Dataset.from_dask(X, target=y, task=task)
-    frame = X.copy(deep=False) if isinstance(X, pd.DataFrame) else _named(np.asarray(X))
-    if isinstance(y, str):
-        target = y
-    else:
-        if y is None:
-            raise ConfigError("y is missing: give the target values, or the name of the target's column.")
-        target = _TARGET
-        frame[target] = np.asarray(y)
-    if sample_weight is not None:
-        frame[_WEIGHT] = np.asarray(sample_weight, dtype=np.float64)
-    return Dataset.from_pandas(frame, target=target, task=task, weight=None if sample_weight is None else _WEIGHT)
-
-
-_TARGET, _WEIGHT = "target", "sample_weight"
-
-
-def _named(X: npt.NDArray[Any]) -> pd.DataFrame:
-    if X.ndim != 2:
-        raise ConfigError(f"X must be a table (n rows, d columns), found an array of shape {X.shape}.")
-    return pd.DataFrame(X, columns=[f"x{j}" for j in range(X.shape[1])])
 
 
 def load_model(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import joblib
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -18,7 +19,7 @@ from coretree.data.encode import class_codes, to_frame
 from coretree.data.schema import Schema, kind_of, unknown_column
 from coretree.errors import EmptyDataError, SchemaError
 from coretree.learn.metrics import ClassificationTally, RegressionTally, classification_tally, regression_tally
-from coretree.run.coreset_tree import Progress
+from coretree.run.build import Progress
 from coretree.run.executor import executor_for
 from coretree.run.frontier import Job
 from coretree.run.tasks import Reading
@@ -105,11 +106,8 @@ def evaluate_all(
     first = next(iter(models.values()))
     schema: Schema = first.schema_
     check_columns(schema, data, target=True)
-    judged = {
-        name: Judged(m.estimator_, tuple(m.classes_.tolist()) if hasattr(m, "classes_") else None)
-        for name, m in models.items()
-    }
-    work = EvaluateWork(Reading(schema, first.clean_, data.selection), judged)
+    judged = judged_together(models)
+    work = EvaluateWork(Reading(as_divided(schema, data), first.clean_, data.selection), judged)
     tallies = run_over_leaves(data, work, "evaluate", client, progress)
     out = {}
     for name, model in judged.items():
@@ -125,10 +123,22 @@ def evaluate_all(
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """A fitted pipeline and its class labels (None for regression)."""
+    """A fitted model in its two parts, preparation and estimator, and its class labels (None for regression)."""
 
-    pipeline: Any
+    prepare: Any
+    final: Any
     classes: tuple[Any, ...] | None
+
+
+def judged_together(models: Mapping[str, Any]) -> dict[str, Judged]:
+    """The models to judge; those of one tree share one preparation, so that rows are prepared once for all of them."""
+    shared: dict[str, Any] = {}
+    out = {}
+    for name, model in models.items():
+        prepare = model.estimator_[:-1]
+        classes = tuple(model.classes_.tolist()) if hasattr(model, "classes_") else None
+        out[name] = Judged(shared.setdefault(joblib.hash(prepare), prepare), model.estimator_[-1], classes)
+    return out
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,25 +157,28 @@ class EvaluateWork:
 
     def tallies(self, columns: Columns) -> dict[str, Tally]:
         """Tallies of one clean chunk."""
-        rows = to_frame(columns) if len(columns) else None
-        return {name: tally(model, columns, rows) for name, model in self.models.items()}
+        prepared: dict[int, Any] = {}
+        if len(columns):
+            rows = to_frame(columns)
+            for prepare in {id(model.prepare): model.prepare for model in self.models.values()}.values():
+                prepared[id(prepare)] = prepare.transform(rows)
+        return {name: tally(model, columns, prepared.get(id(model.prepare))) for name, model in self.models.items()}
 
 
-def tally(model: Judged, columns: Columns, rows: pd.DataFrame | None) -> Tally:
-    """Judge clean rows; the features are prepared once for all the answers."""
-    final = model.pipeline[-1]
+def tally(model: Judged, columns: Columns, X: Any) -> Tally:
+    """Judge clean rows by their prepared features, (n, d); None where there is no row."""
+    final = model.final
     if model.classes is None:
-        if rows is None:
+        if X is None:
             return RegressionTally.empty()
         assert isinstance(columns.target, np.ndarray)
-        return regression_tally(columns.target, model.pipeline.predict(rows), weights=columns.weights)
+        return regression_tally(columns.target, final.predict(X), weights=columns.weights)
     has_proba = hasattr(final, "predict_proba")
     has_decision = not has_proba and hasattr(final, "decision_function")
     k = len(model.classes)
-    if rows is None:
+    if X is None:
         return ClassificationTally.empty(k, has_proba=has_proba, has_decision=has_decision)
     assert isinstance(columns.target, Coded)
-    X = model.pipeline[:-1].transform(rows)
     place = {label: i for i, label in enumerate(model.classes)}
     known = [place[label] for label in final.classes_.tolist()]
     proba = _spread(final.predict_proba(X), known, k, 0.0) if has_proba else None
@@ -188,13 +201,19 @@ def _spread(values: npt.NDArray[Any], known: list[int], k: int, absent: float) -
 
 def run_over_leaves(data: Dataset, work: Any, stage: str, client: Any, progress: Progress | None) -> list[Any]:
     """Results of independent leaf jobs, in leaf order."""
-    executor = executor_for(client)
+    executor = executor_for(client, data=data)
     run = uuid.uuid4().hex[:12]  # names of tasks on the cluster only: two evaluations never share one
     jobs = [Job(f"{stage}-{run}-{i:06d}", leaf) for i, leaf in enumerate(data.scan.leaves)]
     results = executor.run(
         jobs, work, data, None if progress is None else lambda _, done, total: progress(stage, done, total)
     )
     return [results[job.name] for job in jobs]
+
+
+def as_divided(schema: Schema, data: Dataset) -> Schema:
+    """A model's schema, with the columns by which a data set identifies, divides and weighs its rows."""
+    own = data.schema
+    return replace(schema, time=own.time, group=own.group, id=own.id, weight=own.weight)
 
 
 def check_columns(schema: Schema, data: Dataset, *, target: bool) -> None:
@@ -214,5 +233,6 @@ def check_columns(schema: Schema, data: Dataset, *, target: bool) -> None:
         found = arrow.field(feature.name).type
         if kind_of(found) == "categorical" and not feature.is_text and feature.kind != "datetime":
             raise SchemaError(
-                f"{where}: column '{feature.name}' is {found}, but the model learned from {feature.type}. Cast it to a number first."
+                f"{where}: column '{feature.name}' is {found}, but the model learned from {feature.type}. "
+                "Cast it to a number first."
             )

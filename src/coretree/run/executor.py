@@ -6,11 +6,12 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from coretree.data.dataset import DaskSource, Dataset, FrameSource
 from coretree.errors import ConfigError, CoretreeError, PartitionError
 from coretree.run.blas import one_blas_thread
+from coretree.run.faults import place
 from coretree.run.frontier import Frontier, Job
 
 R = TypeVar("R")
@@ -70,26 +71,37 @@ class ThreadExecutor:
         self, jobs: Sequence[Job], work: Work[R], data: Dataset | None, on_done: OnDone | None = None
     ) -> dict[str, R]:
         """See ``Executor.run``."""
-        frontier = Frontier(jobs)
         results: dict[str, R] = {}
         load = _loader(data)
+
+        def call(job: Job) -> R:
+            return result_of(lambda: work(job, None if job.leaf is None else load(job)), job)
+
+        def done(job: Job, result: R) -> None:
+            results[job.name] = result
+            if on_done is not None:
+                on_done(job, len(results), len(jobs))
+
         with one_blas_thread(), ThreadPoolExecutor(self.n_threads, thread_name_prefix="coretree") as pool:
-            live: dict[Future[R], str] = {}
-
-            def call(job: Job) -> R:
-                return work(job, None if job.leaf is None else load(job))
-
             try:
-                while not frontier.done:
-                    live |= {pool.submit(call, job): job.name for job in frontier.take(2 * self.n_threads)}
-                    for future in wait(live, return_when=FIRST_COMPLETED).done:
-                        job = frontier.finish(live.pop(future))
-                        results[job.name] = result_of(future.result, job)
-                        if on_done is not None:
-                            on_done(job, len(results), frontier.total)
+                rest = jobs
+                if getattr(load, "shared", False):  # partitions that need one another are computed in one go
+                    load.run([job for job in jobs if job.leaf is not None], work, pool, done)
+                    rest = [job for job in jobs if job.leaf is None]
+                self._run(rest, call, pool, done)
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
         return results
+
+    def _run(
+        self, jobs: Sequence[Job], call: Callable[[Job], R], pool: ThreadPoolExecutor, done: Callable[[Job, R], None]
+    ) -> None:
+        frontier = Frontier(jobs)
+        live: dict[Future[R], str] = {}
+        while not frontier.done:
+            live |= {pool.submit(call, job): job.name for job in frontier.take(2 * self.n_threads)}
+            for future in wait(live, return_when=FIRST_COMPLETED).done:
+                done(frontier.finish(live.pop(future)), future.result())
 
     def one(self, function: Callable[..., R], *args: Any) -> R:
         """Call it here."""
@@ -108,33 +120,28 @@ def result_of(get: Callable[[], R], job: Job) -> R:
 
 def failed(job: Job, error: BaseException) -> PartitionError:
     """Error for a job that raised something unexpected."""
-    where = f"{job.leaf.path}, row groups {list(job.leaf.row_groups)}" if job.leaf is not None else f"merge {job.name}"
-    return PartitionError(f"{where}: {type(error).__name__}: {error}. Run again with --debug for the traceback.")
+    return PartitionError(f"{place(job)}: {type(error).__name__}: {error}. Run again with --debug for the traceback.")
 
 
 def available_cores() -> int:
     """Cores this process may use."""
-    if sys.platform == "linux":
+    if hasattr(os, "sched_getaffinity"):
         return max(1, len(os.sched_getaffinity(0)))
     return max(1, os.cpu_count() or 1)
 
 
-def _loader(data: Dataset | None) -> Callable[[Job], Any]:
+def _loader(data: Dataset | None) -> Any:
     """How the frame of a leaf is had in this process."""
-    if data is None:
-        return lambda _: None
-    match data.source:
-        case FrameSource():
-            return lambda job: data.frame_part(job.leaf) if job.leaf is not None else None
-        case DaskSource(frame):
-            from coretree.run.on_dask import PartitionsHere
+    if data is not None and isinstance(data.source, FrameSource):
+        return lambda job: data.frame_part(job.leaf) if job.leaf is not None else None
+    if data is not None and isinstance(data.source, DaskSource):
+        from coretree.run.on_dask import PartitionsHere
 
-            return PartitionsHere(frame)
-        case _:
-            return lambda _: None
+        return PartitionsHere(data.source.frame)
+    return lambda _: None
 
 
-def executor_for(client: Any = None, *, n_threads: int | None = None) -> Executor:
+def executor_for(client: Any = None, *, n_threads: int | None = None, data: Dataset | None = None) -> Executor:
     """Choose the executor: the given client, else a running Dask client, else threads here.
 
     Parameters
@@ -143,14 +150,17 @@ def executor_for(client: Any = None, *, n_threads: int | None = None) -> Executo
         A client, an address such as "tcp://host:8786", or an executor to use as it is.
     n_threads : int, optional
         For threads here; naming it means that no running client is looked for.
+    data : Dataset, optional
+        What will be worked on: rows that are in this process's memory stay here unless a client is given.
     """
+    here = n_threads is not None or (data is not None and isinstance(data.source, FrameSource))
     if isinstance(client, str):
-        from coretree.run.on_dask import connect
+        from coretree.run.cluster import connect
 
         return connect(client)
     if client is None:
-        if n_threads is None and "distributed" in sys.modules:
-            from coretree.run.on_dask import running
+        if not here and "distributed" in sys.modules:
+            from coretree.run.cluster import running
 
             found = running()
             if found is not None:
@@ -161,5 +171,5 @@ def executor_for(client: Any = None, *, n_threads: int | None = None) -> Executo
 
         return DaskExecutor(client)
     if hasattr(client, "run") and hasattr(client, "n_slots"):
-        return client  # type: ignore[no-any-return]
+        return cast(Executor, client)
     raise ConfigError(f"client={client!r} is neither a distributed.Client, nor an address, nor an executor.")

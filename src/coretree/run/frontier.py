@@ -24,6 +24,11 @@ class Job:
 class Frontier:
     """Jobs not yet started, in an order that merges as early as possible and keeps few leaves in flight.
 
+    Raises
+    ------
+    ValueError
+        Two jobs share a name; and from ``take``, when jobs wait for one another in a circle.
+
     Examples
     --------
     >>> leaf = Leaf("a", (), 1, 1, "")
@@ -31,13 +36,16 @@ class Frontier:
     >>> f = Frontier(jobs)
     >>> [j.name for j in f.take(8)]
     ['a', 'b']
-    >>> f.finish("b"); f.finish("a"); [j.name for j in f.take(8)]
+    >>> _, _ = f.finish("b"), f.finish("a")
+    >>> [j.name for j in f.take(8)]
     ['ab']
     """
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         names = {job.name for job in jobs}
         self._jobs = {job.name: job for job in jobs}
+        if len(names) < len(jobs):
+            raise ValueError(f"frontier: {len(jobs)} jobs must have names of their own; found {len(names)} names.")
         self._leaves = deque(job for job in jobs if not job.children)
         self._waiting = {j.name: sum(c in names for c in j.children) for j in jobs if j.children}
         self._ready = deque(self._jobs[name] for name, n in self._waiting.items() if n == 0)
@@ -60,6 +68,9 @@ class Frontier:
             job = (self._ready if self._ready else self._leaves).popleft()
             self.live.add(job.name)
             out.append(job)
+        if not self.live and not self.done:  # nobody would ever wake these up
+            stuck = sorted(name for name, n in self._waiting.items() if n)
+            raise ValueError(f"frontier: {len(stuck)} jobs wait for one another, first {stuck[0]}.")
         return out
 
     def finish(self, name: str) -> Job:

@@ -41,7 +41,8 @@ def preflight(workers: Mapping[str, Any], leaves: Sequence[Leaf], *, merge_bytes
         if limit and peak > USABLE_SHARE * limit:
             raise MemoryPlanError(
                 f"worker {address} has {limit / 2**20:,.0f} MiB, but needs about {peak / 2**20:,.0f} MiB "
-                f"({BASE_BYTES / 2**20:.0f} MiB for Python, {threads} threads x {a_thread / 2**20:,.0f} MiB for one chunk or merge), "
+                f"({BASE_BYTES / 2**20:.0f} MiB for Python, {threads} threads x {a_thread / 2**20:,.0f} MiB "
+                "for one chunk or merge), "
                 f"and only {USABLE_SHARE:.0%} of the limit can be used. Give it fewer threads or more memory, "
                 "write smaller row groups, or build a smaller tree (size)."
             )

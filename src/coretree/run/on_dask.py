@@ -3,46 +3,37 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 import dask
 import pandas as pd
+from dask.callbacks import Callback
 from dask.delayed import Delayed
-from distributed import Client, as_completed, default_client, get_client
+from distributed import Client, as_completed
 from distributed.client import FutureCancelledError
+from distributed.comm import CommClosedError
+from distributed.protocol import serialize_bytes
 from distributed.scheduler import KilledWorker
 
 from coretree.data.dataset import DaskSource, Dataset, FrameSource
-from coretree.errors import (
-    ClusterError,
-    MemoryPlanError,
-    NoWorkersError,
-    PartitionError,
-    SchedulerError,
-    StalledError,
-)
+from coretree.errors import CoretreeError, NoWorkersError, PartitionError
 from coretree.run.blas import one_blas_thread
 from coretree.run.executor import OnDone, Work, result_of
+from coretree.run.faults import check_stall, killed, lost
 from coretree.run.frontier import Frontier, Job
+from coretree.run.workers import abandon
 
 R = TypeVar("R")
 WINDOW = 2.0  # jobs in flight per worker thread
 STALL_S = 120.0
-CONNECT_S = 10.0
+WORKERS_S = 10.0  # to wait for a first worker
 LOOK_S = 2.0
-
-
-@dataclass(frozen=True)
-class _OnWorker:
-    """A job as a task: one BLAS thread, whatever the worker's own settings are."""
-
-    work: Work[Any]
-
-    def __call__(self, job: Job, frame: pd.DataFrame | None) -> Any:
-        with one_blas_thread():
-            return self.work(job, frame)
+ATTEMPTS = 3
+SCATTER_BYTES = 1 << 20  # work larger than this (a forest to evaluate) goes to the workers once, not with every job
+SHARED_SHARE = 2.0  # partitions whose graphs together exceed the whole by this much need one another
 
 
 class DaskExecutor:
@@ -71,48 +62,76 @@ class DaskExecutor:
         self, jobs: Sequence[Job], work: Work[R], data: Dataset | None, on_done: OnDone | None = None
     ) -> dict[str, R]:
         """See ``Executor.run``."""
-        frontier, results = Frontier(jobs), {}
+        frontier = Frontier(jobs)
+        results: dict[str, R] = {}
         if frontier.done:
             return results
         self._need_workers()
-        submit = _submitter(self.client, work, data)
-        completed = as_completed(loop=self.client.loop)
-        live: dict[Any, str] = {}
-        last, looked, cap = time.monotonic(), -1e9, 2
+        submit = _Submitter(self.client, work, data, jobs)
         try:
-            while not frontier.done:
-                if time.monotonic() - looked > LOOK_S:  # follows adaptive clusters without a round trip per result
-                    looked, cap = time.monotonic(), max(2, int(WINDOW * self.n_slots))
-                for job in frontier.take(cap):
-                    future = submit(job)
-                    live[future] = job.name
-                    completed.add(future)
-                batch = completed.next_batch(block=False)
-                if not batch:
-                    if time.monotonic() - last > self.stall_s:
-                        check_stall(self.client, len(live))
-                        last = time.monotonic()
-                    time.sleep(0.01)
-                    continue
-                last = time.monotonic()
-                for future in batch:
-                    job = frontier.finish(live.pop(future))
-                    results[job.name] = self._result(future, job)
-                    future.release()
-                    if on_done is not None:
-                        on_done(job, len(results), frontier.total)
+            for job, future in self._finished(frontier, submit):
+                results[job.name] = self._result(future, job)
+                if on_done is not None:
+                    on_done(job, len(results), frontier.total)
+        except Exception as error:
+            if isinstance(error, CoretreeError) or self.client.status == "running":
+                raise
+            raise lost() from None  # whatever a client without its scheduler raises
         finally:
-            if live:  # an erred or abandoned key stays on the scheduler until it is cancelled
-                self.client.cancel(list(live), force=True)
+            abandon(self.client, submit.live)
         return results
 
+    def _finished(self, frontier: Frontier, submit: _Submitter) -> Iterable[tuple[Job, Any]]:
+        """Start jobs as the window allows, and yield each with its future as it ends."""
+        completed = as_completed(loop=self.client.loop)
+        last, looked, cap = time.monotonic(), -1e9, 2
+        while not frontier.done:
+            if time.monotonic() - looked > LOOK_S:  # follows adaptive clusters without a round trip per result
+                looked, cap = time.monotonic(), max(2, int(WINDOW * self.n_slots))
+            for job in frontier.take(cap):
+                completed.add(submit(job))
+            batch = completed.next_batch(block=False)
+            if batch:
+                last = time.monotonic()
+            elif time.monotonic() - last > self.stall_s:
+                check_stall(self.client, len(frontier.live))
+                last = time.monotonic()
+            else:
+                time.sleep(0.01)
+            for future in batch:
+                job = submit.live[future]
+                yield job, future
+                frontier.finish(job.name)
+                del submit.live[future]
+                future.release()
+
     def one(self, function: Callable[..., R], *args: Any) -> R:
-        """Call it on the worker with the most memory."""
-        self._need_workers()
-        workers = self.client.scheduler_info(n_workers=-1)["workers"]
-        largest = max(sorted(workers), key=lambda w: workers[w].get("memory_limit") or 0)
-        future = self.client.submit(function, *args, workers=[largest], allow_other_workers=False, pure=False)
-        return self._result(future, Job(getattr(function, "__name__", "fit")))
+        """Call it on the worker with the most memory, or on another one should that die."""
+        job, worker = Job(getattr(function, "__name__", "task")), ""
+        for _ in range(ATTEMPTS):
+            self._need_workers(STALL_S if worker else None)  # a nanny takes a while to replace a dead one
+            workers = self._workers()
+            worker = max(sorted(workers), key=lambda w: workers[w].get("memory_limit") or 0)
+            future = None
+            try:
+                (sent,) = self.client.scatter([args], workers=[worker], hash=False)
+                future = self.client.submit(
+                    _apply, function, sent, workers=[worker], allow_other_workers=False, pure=False
+                )
+                # a task that is tied to a worker waits for ever when that dies
+                while not _ended(future) and worker in self._workers():
+                    pass
+                if future.status in ("finished", "error"):
+                    return future.result()
+            except KilledWorker:
+                continue
+            except (FutureCancelledError, CommClosedError):
+                if self.client.status != "running":
+                    raise lost() from None
+            finally:
+                if future is not None:
+                    abandon(self.client, [future])
+        raise killed(job, ATTEMPTS, worker)
 
     def _result(self, future: Any, job: Job) -> Any:
         try:
@@ -120,18 +139,18 @@ class DaskExecutor:
         except PartitionError as error:
             cause = error.__cause__
             if isinstance(cause, KilledWorker):
-                raise PartitionError(_killed(job, cause)) from None
-            if isinstance(cause, FutureCancelledError | TimeoutError):
-                raise SchedulerError(
-                    "the connection to the Dask scheduler was lost. What was finished is in the store: "
-                    "start the scheduler again and run the same command to resume."
-                ) from None
+                raise killed(job, cause.allowed_failures + 1, cause.last_worker.address) from None
+            if isinstance(cause, FutureCancelledError | CommClosedError) or self.client.status != "running":
+                raise lost() from None
             raise
 
-    def _need_workers(self) -> None:
-        if not self.client.scheduler_info(n_workers=-1)["workers"]:
+    def _workers(self) -> dict[str, Any]:
+        return dict(self.client.scheduler_info(n_workers=-1)["workers"])
+
+    def _need_workers(self, timeout_s: float | None = None) -> None:
+        if not self._workers():
             try:
-                self.client.wait_for_workers(1, timeout=CONNECT_S)
+                self.client.wait_for_workers(1, timeout=WORKERS_S if timeout_s is None else timeout_s)
             except TimeoutError:
                 address = self.client.scheduler.address
                 raise NoWorkersError(
@@ -139,105 +158,81 @@ class DaskExecutor:
                 ) from None
 
 
-def check_stall(client: Client, n_live: int) -> None:
-    """Raise if nothing can make progress: no workers, all paused, or nothing running. A long task is no stall."""
-    workers = client.scheduler_info(n_workers=-1)["workers"]
-    if not workers:
-        raise NoWorkersError(
-            f"{n_live} jobs wait, but every worker is gone. Start workers, then run the same command to resume."
-        )
-    if all(w["status"] == "paused" for w in workers.values()):
-        raise MemoryPlanError(
-            f"all {len(workers)} workers are paused, for lack of memory or of spill space. "
-            "Use smaller leaves (leaf_bytes), fewer threads a worker, or more memory; then run the same command to resume."
-        )
-    if not any(client.processing().values()):
-        raise StalledError(
-            f"{n_live} jobs wait and no worker runs any of them. Check `resources` and the scheduler's log, then run the same command."
-        )
+class _Submitter:
+    """How a job becomes a future; ``live`` holds all that were not consumed yet."""
+
+    def __init__(self, client: Client, work: Work[Any], data: Dataset | None, jobs: Sequence[Job]) -> None:
+        self.client, self.data = client, data
+        self.live: dict[Any, Job] = {}
+        self.work: Any = work
+        if len(serialize_bytes(work)) > SCATTER_BYTES:
+            self.work = client.scatter(work, broadcast=True, hash=False)
+        self._parts: dict[str, Delayed] = {}
+        self._started: dict[str, Any] = {}
+        if data is not None and isinstance(data.source, DaskSource):
+            parts = partitions(data.source.frame)
+            self._parts = {leaf.path: part for leaf, part in zip(data.scan.leaves, parts, strict=True)}
+            if overlapping(parts):  # a shuffle is computed once: every leaf at a time, Dask sees to the memory
+                leaves = [job for job in jobs if job.leaf is not None]
+                futures = client.compute([self._task(job) for job in leaves])
+                self._started = {job.name: future for job, future in zip(leaves, futures, strict=True)}
+                self.live = dict(zip(futures, leaves, strict=True))
+
+    def __call__(self, job: Job) -> Any:
+        """Start one job."""
+        if job.name in self._started:
+            return self._started.pop(job.name)
+        if job.leaf is not None and self._parts:
+            future = self.client.compute(self._task(job))
+        else:
+            frame = None
+            if job.leaf is not None and self.data is not None and isinstance(self.data.source, FrameSource):
+                frame = self.data.frame_part(job.leaf)
+            # rows in memory travel inside the task: so they outlive any worker
+            with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"}):
+                future = self.client.submit(
+                    on_worker, job, self.work, frame, key=_key(job), pure=False, priority=10 if job.leaf is None else 0
+                )
+        self.live[future] = job
+        return future
+
+    def _task(self, job: Job) -> Delayed:
+        assert job.leaf is not None
+        call = dask.delayed(partial(on_worker, job), pure=False, traverse=False)
+        return call(self.work, self._parts[job.leaf.path], dask_key_name=_key(job))
 
 
-def connect(address: str) -> DaskExecutor:
-    """Executor at a scheduler's address.
-
-    Raises
-    ------
-    SchedulerError
-        Nobody answers there.
-    """
-    try:
-        return DaskExecutor(Client(address, timeout=CONNECT_S, set_as_default=False))
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise SchedulerError(
-            f"{address}: no Dask scheduler answers ({reason}). Start one with: dask scheduler --host 127.0.0.1 --port 8786; "
-            "or leave --scheduler out to run here."
-        ) from None
+def _key(job: Job) -> str:
+    return f"coretree-{'merge' if job.leaf is None else 'leaf'}-{job.name}"
 
 
-def running() -> DaskExecutor | None:
-    """Executor on the client that is already there, None where there is none."""
-    for find in (get_client, default_client):
-        try:
-            return DaskExecutor(find())
-        except ValueError:
-            continue
-    return None
+def on_worker(job: Job, work: Work[R], frame: pd.DataFrame | None) -> R:
+    """A job as a task: one BLAS thread, whatever the worker's own settings are."""
+    with one_blas_thread():
+        return work(job, frame)
 
 
-def check_shared(client: Client, folder: str, version: str) -> None:
-    """Make sure that every worker has this version of coretree and sees the folder of the store.
-
-    Raises
-    ------
-    ClusterError
-        A worker lacks one of them; it is named.
-    """
-    for worker, (found, sees) in client.run(_probe, folder).items():
-        if found != version:
-            raise ClusterError(
-                f"worker {worker} has coretree {found or 'not installed'}, this process {version}. Install the same version everywhere."
-            )
-        if not sees:
-            raise ClusterError(
-                f"worker {worker} does not see {folder}. Put the tree on storage that all workers share."
-            )
+def _apply(function: Callable[..., R], args: tuple[Any, ...]) -> R:
+    return function(*args)
 
 
-def _probe(folder: str) -> tuple[str | None, bool]:
-    import os
-
-    try:
-        from coretree import __version__
-    except ImportError:
-        return None, False
-    return __version__, os.path.isdir(folder)
-
-
-def _submitter(client: Client, work: Work[Any], data: Dataset | None) -> Callable[[Job], Any]:
-    """How a job becomes a future."""
-    task = _OnWorker(work)
-    parts: dict[str, Delayed] = {}
-    if data is not None and isinstance(data.source, DaskSource):
-        parts = {leaf.path: part for leaf, part in zip(data.scan.leaves, partitions(data.source.frame), strict=True)}
-
-    def submit(job: Job) -> Any:
-        key = f"coretree-{'merge' if job.leaf is None else 'leaf'}-{job.name}"
-        if job.leaf is not None and parts:
-            return client.compute(dask.delayed(task, pure=False)(job, parts[job.leaf.path], dask_key_name=key))
-        frame = (
-            data.frame_part(job.leaf)
-            if data is not None and job.leaf is not None and isinstance(data.source, FrameSource)
-            else None
-        )
-        return client.submit(task, job, frame, key=key, pure=False, priority=10 if job.leaf is None else 0)
-
-    return submit
+def _ended(future: Any) -> bool:
+    """Wait a little for a future."""
+    until = time.monotonic() + LOOK_S
+    while not future.done() and time.monotonic() < until:
+        time.sleep(0.01)
+    return bool(future.done())
 
 
 def partitions(frame: Any) -> list[Delayed]:
-    """Partitions of a Dask DataFrame, fused and each cut down to its own part of the graph."""
-    return [_cut(part) for part in frame.to_delayed()]
+    """Partitions of a Dask DataFrame, fused and each cut down to its own part of the graph.
+
+    Shuffles that are not of a kind chosen by the user are done by tasks: the order of rows in their partitions is the
+    same each time and on each executor, which the identity of rows rests on.
+    """
+    method = dask.config.get("dataframe.shuffle.method", None) or "tasks"
+    with dask.config.set({"dataframe.shuffle.method": method}):
+        return [_cut(part) for part in frame.to_delayed()]
 
 
 def _cut(part: Delayed) -> Delayed:
@@ -246,40 +241,55 @@ def _cut(part: Delayed) -> Delayed:
     return Delayed(part.key, graph, layer=layer)
 
 
+def overlapping(parts: Sequence[Delayed]) -> bool:
+    """Whether computing the partitions one by one would do much of the work again and again."""
+    return sum(len(part.dask) for part in parts) > SHARED_SHARE * len({key for part in parts for key in part.dask})
+
+
 class PartitionsHere:
-    """Computes a leaf's partition in this process, on the calling thread."""
+    """Computes partitions in this process: one by one on the calling thread, or all in one go where they overlap."""
 
     def __init__(self, frame: Any) -> None:
         self._parts = partitions(frame)
+        self.shared = overlapping(self._parts)
 
     def __call__(self, job: Job) -> pd.DataFrame | None:
         """The partition of a leaf; None for a merge."""
         if job.leaf is None:
             return None
-        index = int(job.leaf.path.rpartition("-")[2])
-        (frame,) = dask.compute(self._parts[index], scheduler="sync")
+        (frame,) = dask.compute(self._part(job), scheduler="sync")
         return frame
 
+    def run(self, jobs: Sequence[Job], work: Work[R], pool: ThreadPoolExecutor, done: Callable[[Job, R], None]) -> None:
+        """Carry out leaf jobs over partitions that need one another; ``done`` is called on this thread."""
+        by_key = {_key(job): job for job in jobs}
 
-def _killed(job: Job, error: KilledWorker) -> str:
-    what = (
-        "a merge"
-        if job.leaf is None
-        else f"{job.leaf.path}, row groups {list(job.leaf.row_groups)}, {job.leaf.n_bytes / 2**20:.0f} MiB decoded"
-    )
-    return (
-        f"{what}: {error.allowed_failures + 1} workers died while they ran it, the last at {error.last_worker.address}; most often for lack of memory. "
-        "Use smaller leaves (leaf_bytes), fewer threads a worker, or more memory; then run the same command to resume."
-    )
+        def call(job: Job, frame: pd.DataFrame) -> R:
+            return result_of(lambda: work(job, frame), job)
+
+        def finished(key: Any, result: R, *_: Any) -> None:
+            if key in by_key:
+                done(by_key[key], result)
+
+        tasks = [
+            dask.delayed(partial(call, job), pure=False, traverse=False)(self._part(job), dask_key_name=key)
+            for key, job in by_key.items()
+        ]
+        with Callback(posttask=finished):
+            dask.compute(*tasks, scheduler="threads", pool=pool)
+
+    def _part(self, job: Job) -> Delayed:
+        assert job.leaf is not None
+        return self._parts[int(job.leaf.path.rpartition("-")[2])]
 
 
 def lazy(model: Any, frame: Any, method: str) -> Any:
     """Lazy answers of a fitted model for a Dask DataFrame, as a Dask array, by dask-ml's ``ParallelPostFit``."""
     from dask_ml.wrappers import ParallelPostFit
 
-    from coretree.run.lazily import EmptyPartitions
+    from coretree.run.lazily import EmptyPartitions, alone
 
-    schema = model.schema_
-    rows = frame[[f.name for f in schema.features]]
-    wrapped = ParallelPostFit(estimator=EmptyPartitions(model))
-    return getattr(wrapped, method)(rows)
+    rows = frame[[f.name for f in model.schema_.features]]
+    wide = method == "predict_proba" or (method == "decision_function" and len(model.classes_) > 2)
+    wrapped = ParallelPostFit(estimator=EmptyPartitions(alone(model), method))
+    return (wrapped.predict_proba if wide else wrapped.predict)(rows)

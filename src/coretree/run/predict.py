@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,13 @@ from coretree.data.clean import clean
 from coretree.data.dataset import Dataset, leaf_chunks
 from coretree.data.encode import to_frame
 from coretree.data.schema import unknown_column
-from coretree.errors import OutputExistsError, StoreError
-from coretree.run.coreset_tree import Progress
-from coretree.run.evaluate import check_columns, run_over_leaves
+from coretree.errors import ConfigError, EmptyDataError, OutputExistsError, StoreError
+from coretree.run.build import Progress
+from coretree.run.evaluate import as_divided, check_columns, run_over_leaves
 from coretree.run.frontier import Job
 from coretree.run.tasks import Reading
+
+ANSWER, PROBABILITY = "prediction", "probability_"
 
 
 def predict(
@@ -62,14 +64,19 @@ def predict(
         ``out`` exists; nothing was touched.
     SchemaError
         A column that the model needs, or one to carry, is missing.
+    EmptyDataError
+        There is no row to predict.
     """
     target = Path(out).absolute()
     if target.exists():
         raise OutputExistsError(
-            f"{out}: exists already; predictions are never written over anything. Name another folder, or remove it first."
+            f"{out}: exists already; predictions are never written over anything. "
+            "Name another folder, or remove it first."
         )
     check_columns(model.schema_, data, target=False)
     for name in columns:
+        if name == ANSWER or name.startswith(PROBABILITY):
+            raise ConfigError(f"columns: '{name}' is the name of an answer. Rename that column, or leave it out.")
         if name not in data.scan.arrow_schema.names:
             raise unknown_column(
                 name, data.scan.arrow_schema.names, where=data.scan.where, role="a column to carry along"
@@ -82,12 +89,12 @@ def predict(
         raise StoreError(f"{target.parent}: cannot be written to ({error.strerror}).") from error
     schema = model.schema_.for_prediction(columns)
     if data.selection is not None:  # keep what the split looks at
-        from dataclasses import replace
-
-        schema = replace(schema, time=data.schema.time, group=data.schema.group, id=data.schema.id)
+        schema = replace(as_divided(schema, data), weight=None)
     work = PredictWork(Reading(schema, model.clean_, data.selection), model.estimator_, folder, tuple(columns), proba)
     try:
         rows = sum(run_over_leaves(data, work, "predict", client, progress))
+        if not rows:
+            raise EmptyDataError(f"{data.scan.where}: no row to predict is left after the split.")
         os.replace(folder, target)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
@@ -126,21 +133,26 @@ class PredictWork:
         for chunk in leaf_chunks(job.leaf, self.reading.schema, frame):
             columns = clean(chunk, self.reading.schema, self.reading.clean)
             _, mask = self.reading.select(columns)
-            carried = chunk.table.select(list(self.columns))
+            carried = {name: _plain(chunk.table.column(name)) for name in self.columns}
             if mask is not None:
-                columns, carried = columns.take(mask), carried.filter(pa.array(mask))
+                columns = columns.take(mask)
+                carried = {name: column.filter(pa.array(mask)) for name, column in carried.items()}
             if len(columns):
                 yield self._answers(to_frame(columns), carried)
 
-    def _answers(self, rows: pd.DataFrame, carried: pa.Table) -> pa.Table:
+    def _answers(self, rows: pd.DataFrame, carried: dict[str, pa.ChunkedArray]) -> pa.Table:
         final = self.pipeline[-1]
         X = self.pipeline[:-1].transform(rows)
-        table = carried.append_column("prediction", pa.array(final.predict(X)))
+        out = {**carried, ANSWER: pa.array(final.predict(X))}
         if self.proba and hasattr(final, "predict_proba"):
             values = final.predict_proba(X)
-            for j, label in enumerate(final.classes_.tolist()):
-                table = table.append_column(f"probability_{label}", pa.array(values[:, j]))
-        return table
+            out |= {f"{PROBABILITY}{label}": pa.array(values[:, j]) for j, label in enumerate(final.classes_.tolist())}
+        return pa.table(out)
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Spread a dictionary out: it is how text was read, not what the user's column is."""
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
 
 def _umask() -> int:

@@ -1,11 +1,11 @@
-"""What one job does, wherever it runs: read a leaf or merge children, put the result into the store, return its label."""
+"""What one job does, wherever it runs: read a leaf or merge children, store the result, return its label."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from coretree.coreset.pilot import pilot_scores
 from coretree.coreset.priority import Sketch, sketch
 from coretree.coreset.rows import row_ids, uniforms
 from coretree.coreset.scores import balanced_scores, robust_scores, uniform_scores
-from coretree.coreset.totals import totals_at
+from coretree.coreset.totals import thinning, totals_at
 from coretree.data.clean import CleanRules, clean
 from coretree.data.columns import Coded, Columns
 from coretree.data.dataset import Dataset, leaf_chunks
@@ -128,7 +128,7 @@ class SurveyWork:
                 pilots[label] = sketch(
                     ids[index],
                     scores[index],
-                    lambda kept, index=index: _raw_rows(columns, index[kept]),
+                    partial(_raw_rows, columns, index),
                     max(1, self.pilot_rows // len(labels)),
                     uniforms=u[index],
                     base=None if columns.weights is None else columns.weights[index],
@@ -172,15 +172,13 @@ def sketch_rows(recipe: Recipe, columns: Columns, ids: Ids) -> Node:
     X = design(blocks, recipe.preparation, "float32")
     y = target_values(columns, recipe)
     base, pilot = columns.weights, recipe.pilot
-    scores = {
-        "robust": lambda: robust_scores(X, y, pilot),
-        "balanced": lambda: balanced_scores(y, pilot.counts),
-        "uniform": lambda: uniform_scores(len(y)),
-    }
+    scores = {"robust": robust_scores(X, y, pilot), "uniform": uniform_scores(len(y))}
+    if "balanced" in recipe.objectives:
+        scores["balanced"] = balanced_scores(y, pilot.counts)
     sketches = {
         name: sketch(
             ids,
-            scores[name](),
+            scores[name],
             lambda kept: {**{k: b[kept] for k, b in blocks.items()}, "y": y[kept]},
             recipe.leaf_size,
             uniforms=uniforms(ids, recipe.seed, name),
@@ -188,10 +186,8 @@ def sketch_rows(recipe: Recipe, columns: Columns, ids: Ids) -> Node:
         )
         for name in recipe.objectives
     }
-    share = min(
-        1.0, max(HESSIAN_ROWS, HESSIAN_ROWS_A_PARAMETER * pilot.theta.size) / max(1.0, float(pilot.counts.sum()))
-    )
-    thin = (uniforms(ids, recipe.seed, "hessian") < share, share)
+    rows = max(HESSIAN_ROWS, HESSIAN_ROWS_A_PARAMETER * pilot.theta.size)
+    thin = thinning(uniforms(ids, recipe.seed, "hessian"), scores["robust"], rows)
     return Node(sketches, totals_at(X, y, base, pilot, thin=thin))
 
 
@@ -221,8 +217,9 @@ def _local_design(block: npt.NDArray[Any], found: Moments) -> npt.NDArray[Any]:
     return out
 
 
-def _raw_rows(columns: Columns, index: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+def _raw_rows(columns: Columns, among: npt.NDArray[Any], kept: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
     """Rows as pass 1 keeps them: categories by value, since no global codes exist yet."""
+    index = among[kept]
     out: dict[str, npt.NDArray[Any]] = {"numbers": columns.numbers[index], "times": columns.times[index]}
     features = [f for f in columns.schema.features if f.kind == "categorical"]
     for j, (feature, coded) in enumerate(zip(features, columns.categories, strict=True)):

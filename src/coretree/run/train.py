@@ -6,13 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from coretree.data.encode import design
 from coretree.data.to_sklearn import to_sklearn
 from coretree.learn import choose as chooser
 from coretree.learn.models import named_estimator, sketch_for
+from coretree.learn.reweigh import Recalibration
 from coretree.run.coreset_tree import CoresetTree
 from coretree.run.estimators import CoresetClassifier, CoresetRegressor
-from coretree.run.executor import available_cores, executor_for
+from coretree.run.executor import executor_for
+from coretree.run.fitting import threads_for
+from coretree.tree.coresets import draw
 
+LEAST_ROWS_A_FOLD = 5  # of the rarest class, in a sample that models are scored on
 DEFAULT_SCORING = {"classification": "roc_auc", "regression": "r2"}
 
 
@@ -45,6 +50,9 @@ def choose(
     client: Any = None,
 ) -> Choice:
     """Compare estimators on a built tree and fit each on its coreset.
+
+    Cross-validation is weighted: each model is fitted on the sketch made for it and scored on uniform rows of the fold
+    that no fit has seen, so its scores are those of the full data but for the smaller training sets.
 
     Parameters
     ----------
@@ -79,23 +87,62 @@ def choose(
         for o in {sketch_for(e): None for e in estimators.values()}
     }
     prepared = {o: transformer.transform(core.X) for o, core in cores.items()}
+    reweigh: dict[str, Recalibration] = {
+        o: _recalibration(tree, len(core)) for o, core in cores.items() if o == "robust"
+    }
     candidates = {}
     for name, estimator in estimators.items():
         objective = sketch_for(estimator)
         core = cores[objective]
         candidates[name] = chooser.Candidate(
-            estimator, prepared[objective], core.y.to_numpy(), core.sample_weight, core.ids
+            estimator,
+            prepared[objective],
+            core.y.to_numpy(),
+            core.sample_weight,
+            core.ids,
+            reweigh=reweigh.get(objective),
         )
-    board = executor.one(_compare, candidates, cv, scoring or DEFAULT_SCORING[task], seed)
+    validation = _validation(tree, transformer, cv)
+    board = executor.one(_compare, candidates, validation, cv, scoring or DEFAULT_SCORING[task], seed)
     models = {
-        name: kind(estimator, tree=tree, size=size, random_state=seed, client=client).fit()
+        name: kind(estimator, tree=tree, size=size, random_state=seed, client=client)._fit_on(
+            cores[sketch_for(estimator)], tree, executor
+        )
         for name, estimator in estimators.items()
     }
     return Choice(board, models)
 
 
-def _compare(candidates: Mapping[str, chooser.Candidate], cv: int, scoring: str, seed: int) -> chooser.Leaderboard:
-    return chooser.choose(candidates, cv=cv, scoring=scoring, seed=seed, n_threads=available_cores())
+def _compare(
+    candidates: Mapping[str, chooser.Candidate],
+    validation: chooser.Validation | None,
+    cv: int,
+    scoring: str,
+    seed: int,
+) -> chooser.Leaderboard:
+    threads = threads_for(max(candidate.ids.size for candidate in candidates.values()))
+    return chooser.choose(candidates, validation=validation, cv=cv, scoring=scoring, seed=seed, n_threads=threads)
+
+
+def _recalibration(tree: CoresetTree, size: int) -> Recalibration:
+    """How the rows outside a fold are weighed."""
+    recipe, node = tree.recipe_, tree.root_
+    sample = draw(node, size=size)
+    X = design(sample.rows, recipe.preparation)
+    return Recalibration(sample.weights, sample.base, X, sample.rows["y"], recipe.pilot, node.totals)
+
+
+def _validation(tree: CoresetTree, transformer: Any, cv: int) -> chooser.Validation | None:
+    """The uniform sketch, on which all models are scored alike; None where a class is too rare in it to be scored.
+
+    Rows drawn by importance would make a noisy yardstick, and a different one for each sketch.
+    """
+    core = tree.coreset(objective="uniform")
+    if core.class_counts is not None:
+        held = core.y.value_counts()
+        if len(held) < len(core.class_counts) or held.min() < LEAST_ROWS_A_FOLD * cv:
+            return None
+    return chooser.Validation(transformer.transform(core.X), core.y.to_numpy(), core.sample_weight, core.ids)
 
 
 def _at_most(size: int | None, tree: CoresetTree, objective: str) -> int | None:

@@ -56,7 +56,8 @@ class Coreset:
         return len(self.sample_weight)
 
     def __repr__(self) -> str:
-        return f"Coreset({len(self):,} {self.objective} rows for {self.n_rows:,}, effective {self.report.effective_rows:,.0f})"
+        effective = f"{self.report.effective_rows:,.0f}"
+        return f"Coreset({len(self):,} {self.objective} rows for {self.n_rows:,}, effective {effective})"
 
     def to_frame(self) -> pd.DataFrame:
         """Features, target and a column ``sample_weight``, in one table."""
@@ -81,16 +82,7 @@ def make_coreset(node: Node, recipe: Recipe, *, size: int | None = None, objecti
     ConfigError
         The node has no such sketch, or fewer rows than asked for.
     """
-    if objective not in node.sketches:
-        raise ConfigError(f"objective='{objective}' is not in this tree; it holds {', '.join(node.sketches)}.")
-    found = node.sketches[objective]
-    wanted = found.capacity if size is None else int(size)
-    if wanted < 1 or wanted > found.capacity:
-        raise ConfigError(
-            f"size={wanted} must lie between 1 and {found.capacity}, the rows that this tree keeps of the '{objective}' sketch. "
-            "Build a larger tree with CoresetTree(..., size=...)."
-        )
-    sample = found.reduce(wanted).finalise()
+    sample = draw(node, size=size, objective=objective)
     y = sample.rows["y"]
     if objective == "robust":
         X = design(sample.rows, recipe.preparation)
@@ -100,6 +92,20 @@ def make_coreset(node: Node, recipe: Recipe, *, size: int | None = None, objecti
     for message in outcome.report.warnings:
         warnings.warn(message, CoresetQualityWarning, stacklevel=3)
     return _labelled(sample, outcome.weights, outcome.report, node, recipe, objective)
+
+
+def draw(node: Node, *, size: int | None = None, objective: str = "robust") -> Sample:
+    """Cut one sketch of a node to size and finalise it: rows with design weights, before calibration."""
+    if objective not in node.sketches:
+        raise ConfigError(f"objective='{objective}' is not in this tree; it holds {', '.join(node.sketches)}.")
+    found = node.sketches[objective]
+    wanted = found.capacity if size is None else int(size)
+    if wanted < 1 or wanted > found.capacity:
+        raise ConfigError(
+            f"size={wanted} must lie between 1 and {found.capacity}, the rows that this tree keeps of the "
+            f"'{objective}' sketch. Build a larger tree with CoresetTree(..., size=...)."
+        )
+    return found.reduce(wanted).finalise()
 
 
 def _labelled(

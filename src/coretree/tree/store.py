@@ -26,6 +26,8 @@ class Store(Protocol):
     pickle, or say why not.
     """
 
+    def __hash__(self) -> int: ...
+
     def get(self, key: str) -> bytes:
         """Return the object; `MissingObjectError` when there is none."""
         ...

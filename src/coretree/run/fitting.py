@@ -1,0 +1,33 @@
+"""The one task that runs on a single worker: fit an estimator on a coreset, and join it with its preparation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sklearn.pipeline import Pipeline
+
+from coretree.learn.fit import fit_weighted
+from coretree.run.executor import available_cores
+from coretree.tree.coresets import Coreset
+
+ROWS_WORTH_THREADS = 50_000
+
+
+def threads_for(n_rows: int) -> int:
+    """Threads for one fit: a small one gains nothing from a second, and waits long for it where cores are busy."""
+    return available_cores() if n_rows > ROWS_WORTH_THREADS else 1
+
+
+def fit_on_coreset(estimator: Any, core: Coreset, transformer: Any, seed: int, n_threads: int) -> Pipeline:
+    """Fit on prepared rows and join with the preparation; the task that runs on the one worker."""
+    y = core.y.to_numpy()
+    fitted = fit_weighted(
+        estimator,
+        transformer.transform(core.X),
+        y,
+        weights=core.sample_weight,
+        class_counts=core.class_counts,
+        seed=seed,
+        n_threads=n_threads,
+    )
+    return Pipeline([("prepare", transformer), ("model", fitted)])

@@ -1,0 +1,175 @@
+"""Real processes: equal bits, killed workers, tasks that kill, lost schedulers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dask
+import pytest
+from distributed import Client, LocalCluster
+
+from contracts import ExecutorContract
+from coretree import CoresetClassifier, CoresetTree, ThreadExecutor, evaluate, local_cluster, predict
+from coretree.data.scan import Leaf
+from coretree.errors import MemoryPlanError, PartitionError, SchedulerError
+from coretree.run.cluster import connect
+from coretree.run.executor import Executor, executor_for
+from coretree.run.frontier import Job
+from coretree.run.on_dask import DaskExecutor
+from generated import opened, sales, same, write_files
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[DaskExecutor]:
+    with local_cluster(2) as executor:
+        yield executor
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_files(tmp_path_factory.mktemp("data"), sales(6000), files=3)
+
+
+class TestProcesses(ExecutorContract):
+    @pytest.fixture
+    def executor(self, processes: DaskExecutor) -> Executor:
+        return processes
+
+
+@pytest.mark.parametrize("target", ["sold", "price"])
+def test_threads_and_processes_give_the_same_bits(
+    folder: Path, tmp_path: Path, processes: DaskExecutor, target: str
+) -> None:
+    train, _ = opened(folder, target).split(test=0.2)
+    trees = [
+        CoresetTree(tmp_path / str(i), size=600, fan_in=3).build(train, client=executor)
+        for i, executor in enumerate((ThreadExecutor(1), ThreadExecutor(2), processes))
+    ]
+    assert len({tree.name_ for tree in trees}) == 1
+    assert len({tree.store.get("manifest.json") for tree in trees}) == 1
+    for objective in trees[0].root_.sketches:
+        first = trees[0].coreset(500, objective=objective)
+        assert all(same(first, tree.coreset(500, objective=objective)) for tree in trees[1:])
+
+
+def test_a_killed_worker_changes_nothing(folder: Path, tmp_path: Path, processes: DaskExecutor) -> None:
+    train, _ = opened(folder).split(test=0.2)
+    expected = CoresetTree(tmp_path / "calm", size=600).build(train, client=ThreadExecutor(2)).name_
+    victims = processes.client.run(os.getpid)
+    killed: list[int] = []
+
+    def kill(stage: str, done: int, total: int) -> None:
+        if done == 2 and not killed:
+            killed.append(min(victims.values()))
+            os.kill(killed[0], signal.SIGKILL)
+
+    tree = CoresetTree(tmp_path / "wild", size=600).build(train, client=processes, progress=kill)
+    assert killed
+    assert tree.name_ == expected
+    processes.client.wait_for_workers(2, timeout=30)
+
+
+def test_fit_evaluate_and_predict_on_processes_equal_those_here(
+    folder: Path, tmp_path: Path, processes: DaskExecutor
+) -> None:
+    train, test = opened(folder).split(test=0.3)
+    tree = CoresetTree(size=600).build(train, client=ThreadExecutor(2))
+    model = CoresetClassifier(tree=tree, client=processes).fit()
+    here = CoresetClassifier(tree=tree).fit()
+    assert (model.estimator_[-1].coef_ == here.estimator_[-1].coef_).all()
+    assert evaluate(model, test, client=processes).metrics == evaluate(model, test).metrics
+    n = predict(model, test, out=tmp_path / "out", client=processes)
+    assert n == evaluate(model, test).n_rows
+
+
+def test_an_address_is_connected_to_once(processes: DaskExecutor) -> None:
+    address = processes.client.scheduler.address
+    first = executor_for(address)
+    assert executor_for(address) is first
+    assert isinstance(first, DaskExecutor)
+    first.client.close()
+    again = connect(address)
+    assert again is not first
+    assert again.one(divmod, 7, 2) == (3, 1)
+    again.client.close()
+
+
+def test_a_plan_that_does_not_fit_is_refused_before_any_work(
+    folder: Path, tmp_path: Path, processes: DaskExecutor
+) -> None:
+    train, _ = opened(folder).split()
+    asked: list[str] = []
+    with pytest.raises(MemoryPlanError, match=r"needs about .* for one chunk or merge"):
+        CoresetTree(tmp_path / "big", size=200_000_000).build(
+            train, client=processes, progress=lambda stage, done, total: asked.append(stage)
+        )
+    assert not asked
+    assert not (tmp_path / "big").exists()
+
+
+def die(job: Job, frame: object) -> int:
+    if job.name == "deadly":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 1
+
+
+def die_once(marker: str) -> str:
+    try:
+        Path(marker).touch(exist_ok=False)
+    except FileExistsError:
+        return "done"
+    os.kill(os.getpid(), signal.SIGKILL)
+    return ""
+
+
+@pytest.mark.slow
+def test_tasks_that_kill_their_workers(tmp_path: Path) -> None:
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 1}),
+        local_cluster(2) as executor,
+    ):
+        leaf = Leaf("2013/02.parquet", (3, 4), 10, 5 << 20, "")
+        with pytest.raises(
+            PartitionError, match=r"2013/02\.parquet, row groups \[3, 4\], 5 MiB decoded: 2 workers died"
+        ):
+            executor.run([Job("deadly", leaf)], die, None)
+        # a fit that is tied to the largest worker moves on when that dies
+        assert executor.one(die_once, str(tmp_path / "marker")) == "done"
+
+
+@pytest.mark.slow
+def test_a_fit_that_always_kills_ends(tmp_path: Path) -> None:
+    with local_cluster(1) as executor, pytest.raises(PartitionError, match="kill_me: 3 workers died"):
+        executor.one(kill_me)
+
+
+def kill_me() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def slow(job: Job, frame: object) -> int:
+    time.sleep(0.2)
+    return 1
+
+
+def test_a_lost_scheduler_ends_the_run() -> None:
+    cluster = LocalCluster(n_workers=1, processes=False, dashboard_address="127.0.0.1:0")
+    client = Client(cluster, set_as_default=False)
+    jobs = [Job(f"s{i}", Leaf("a", (), 1, 1, "")) for i in range(50)]
+
+    def lose(*_: Any) -> None:
+        cluster.close()
+
+    started = time.monotonic()
+    try:
+        with pytest.raises(SchedulerError, match="run the same command to resume"):
+            DaskExecutor(client, stall_s=2).run(jobs, slow, None, lose)
+        assert time.monotonic() - started < 30
+    finally:
+        client.close()
+        cluster.close()
