@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -163,6 +164,8 @@ class _Submitter:
 
     def __init__(self, client: Client, work: Work[Any], data: Dataset | None, jobs: Sequence[Job]) -> None:
         self.client, self.data = client, data
+        # no two runs share a key: the end of a cancelled one would be taken for the end of its successor
+        self.run = uuid.uuid4().hex[:8]
         self.live: dict[Any, Job] = {}
         self.work: Any = work
         if len(serialize_bytes(work)) > SCATTER_BYTES:
@@ -191,7 +194,13 @@ class _Submitter:
             # rows in memory travel inside the task: so they outlive any worker
             with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"}):
                 future = self.client.submit(
-                    on_worker, job, self.work, frame, key=_key(job), pure=False, priority=10 if job.leaf is None else 0
+                    on_worker,
+                    job,
+                    self.work,
+                    frame,
+                    key=self._key(job),
+                    pure=False,
+                    priority=10 if job.leaf is None else 0,
                 )
         self.live[future] = job
         return future
@@ -199,11 +208,10 @@ class _Submitter:
     def _task(self, job: Job) -> Delayed:
         assert job.leaf is not None
         call = dask.delayed(partial(on_worker, job), pure=False, traverse=False)
-        return call(self.work, self._parts[job.leaf.path], dask_key_name=_key(job))
+        return call(self.work, self._parts[job.leaf.path], dask_key_name=self._key(job))
 
-
-def _key(job: Job) -> str:
-    return f"coretree-{'merge' if job.leaf is None else 'leaf'}-{job.name}"
+    def _key(self, job: Job) -> str:
+        return f"coretree-{'merge' if job.leaf is None else 'leaf'}-{job.name}-{self.run}"
 
 
 def on_worker(job: Job, work: Work[R], frame: pd.DataFrame | None) -> R:
@@ -262,7 +270,7 @@ class PartitionsHere:
 
     def run(self, jobs: Sequence[Job], work: Work[R], pool: ThreadPoolExecutor, done: Callable[[Job, R], None]) -> None:
         """Carry out leaf jobs over partitions that need one another; ``done`` is called on this thread."""
-        by_key = {_key(job): job for job in jobs}
+        by_key = {f"coretree-leaf-{job.name}": job for job in jobs}
 
         def call(job: Job, frame: pd.DataFrame) -> R:
             return result_of(lambda: work(job, frame), job)
