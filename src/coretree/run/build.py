@@ -50,6 +50,11 @@ class Settings:
     fan_in: int
     seed: int
     prepare: PrepareRules
+    exact: bool | None = None
+
+    def wants_moments(self, task: str | None) -> bool:
+        """Whether nodes carry exact moments: by default where the target is a quantity."""
+        return task == "regression" if self.exact is None else self.exact
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ def source_name(data: Dataset, settings: Settings) -> str:
         data.clean.to_dict(),
         None if data.selection is None else data.selection.to_dict(),
         settings.prepare.to_dict(),
-        [settings.size, settings.fan_in, settings.seed],
+        [settings.size, settings.fan_in, settings.seed, settings.exact],
     )
 
 
@@ -146,6 +151,7 @@ def freeze_recipe(data: Dataset, survey: Survey, settings: Settings) -> Recipe:
         size=settings.size,
         leaf_size=min(settings.size, kept),
         seed=settings.seed,
+        exact=settings.wants_moments(data.schema.task),
         pilot=_pilot(survey, preparation, classes),
     )
 
@@ -239,6 +245,7 @@ def _publish(
     kept: dict[str, Any] = {
         "size": settings.size,
         "seed": settings.seed,
+        "exact": settings.exact,
         "prepare": settings.prepare.to_dict(),
         "source": source_name(data, settings),
         "profile": profile_key,

@@ -51,6 +51,10 @@ class CoresetTree:
         Children a merge takes on average.
     seed : int
         Of every sample; independent of the split's.
+    exact : bool, optional
+        Let nodes carry the exact first and second moments of the prepared features (d x d numbers, for each class):
+        least squares, and for classes LDA, QDA, naive Bayes and ridge, are then fitted from all the rows, not from a
+        sample. Default: for quantities only.
 
     Attributes
     ----------
@@ -82,6 +86,7 @@ class CoresetTree:
         prepare: PrepareRules | Mapping[str, Any] | None = None,
         fan_in: int = 8,
         seed: int = 0,
+        exact: bool | None = None,
     ) -> None:
         if size < 10:
             raise ConfigError(
@@ -92,7 +97,7 @@ class CoresetTree:
         self._temporary = tempfile.TemporaryDirectory(prefix="coretree-") if path is None else None
         self.path = self._temporary.name if self._temporary is not None else os.fspath(path)  # type: ignore[arg-type]
         rules = prepare if isinstance(prepare, PrepareRules) else PrepareRules(**(prepare or {}))
-        self.settings = Settings(int(size), int(fan_in), int(seed), rules)
+        self.settings = Settings(int(size), int(fan_in), int(seed), rules, exact)
         self.store: Store = open_store(self.path)
         self.summary_: BuildSummary | None = None
 
@@ -122,7 +127,8 @@ class CoresetTree:
         tree = cls(path)
         settings: Mapping[str, Any] = tree.manifest_.settings
         rules = PrepareRules.from_dict(settings["prepare"])
-        return cls(path, size=settings["size"], prepare=rules, fan_in=tree.manifest_.fan_in, seed=settings["seed"])
+        kept = {name: settings[name] for name in ("size", "seed", "exact")}
+        return cls(path, prepare=rules, fan_in=tree.manifest_.fan_in, **kept)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Return itself: a tree is a place, and clones of an estimator share it."""

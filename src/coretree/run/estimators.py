@@ -27,7 +27,7 @@ from coretree.learn.models import sketch_for
 from coretree.run.build import Progress
 from coretree.run.coreset_tree import CoresetTree
 from coretree.run.executor import Executor, executor_for
-from coretree.run.fitting import fit_on_coreset, threads_for
+from coretree.run.fitting import by_request, exactness, fit_on_coreset, fit_on_moments, threads_for
 from coretree.run.inputs import as_dataset
 from coretree.tree.coresets import Coreset
 
@@ -97,15 +97,14 @@ class _CoresetModel(MetaEstimatorMixin, BaseEstimator):
 
     def _fit_on(self, core: Coreset, tree: CoresetTree, executor: Executor) -> Self:
         """Fit on a coreset that was drawn already."""
-        recipe = tree.recipe_
-        self.estimator_ = executor.one(
-            fit_on_coreset,
-            clone(self._estimator()),
-            core,
-            to_sklearn(recipe.preparation),
-            int(self.random_state),
-            threads_for(len(core)),
-        )
+        recipe, estimator = tree.recipe_, clone(self._estimator())
+        transformer = to_sklearn(recipe.preparation)
+        self.exact_ = exactness(estimator, tree.root_) if self.objective == "auto" else by_request(self.objective)
+        if self.exact_:
+            self.estimator_ = executor.one(fit_on_moments, estimator, tree.root_, transformer)
+        else:
+            seed, threads = int(self.random_state), threads_for(len(core))
+            self.estimator_ = executor.one(fit_on_coreset, estimator, core, transformer, seed, threads)
         self.tree_, self.coreset_ = tree, core
         self._remember(recipe.schema, recipe.clean, recipe.classes)
         return self
@@ -213,6 +212,9 @@ class CoresetClassifier(ClassifierMixin, _CoresetModel):
         Plain scikit-learn: the frozen preparation and the fitted estimator; predicts on raw pandas rows.
     coreset_ : Coreset
         What it was fitted on.
+    exact_ : Exactness
+        True where the estimator was fitted from exact moments of all rows (see ``CoresetTree(exact=True)``) and the
+        coreset had no part in it; with a ``reason``.
     tree_ : CoresetTree
     classes_ : ndarray of labels
 
@@ -243,7 +245,8 @@ class CoresetClassifier(ClassifierMixin, _CoresetModel):
 class CoresetRegressor(RegressorMixin, _CoresetModel):
     """Any scikit-learn regressor, trained on a coreset; see ``CoresetClassifier`` for the parameters.
 
-    The default estimator is ``Ridge()``. Linear models fit on the "robust" sketch, trees on the "uniform" one.
+    The default estimator is ``Ridge()``. Least squares (linear, ridge, lasso, elastic net, Bayesian ridge) is exact: it
+    is fitted from the moments of all rows. Other linear models fit on the "robust" sketch, trees on the "uniform" one.
 
     Examples
     --------

@@ -6,9 +6,11 @@ from typing import Any
 
 from sklearn.pipeline import Pipeline
 
+from coretree.learn.exact_models import Exactness, fit_exact, is_exact
 from coretree.learn.fit import fit_weighted
 from coretree.run.executor import available_cores
 from coretree.tree.coresets import Coreset
+from coretree.tree.node import Node
 
 ROWS_WORTH_THREADS = 50_000
 
@@ -16,6 +18,25 @@ ROWS_WORTH_THREADS = 50_000
 def threads_for(n_rows: int) -> int:
     """Threads for one fit: a small one gains nothing from a second, and waits long for it where cores are busy."""
     return available_cores() if n_rows > ROWS_WORTH_THREADS else 1
+
+
+def exactness(estimator: Any, node: Node) -> Exactness:
+    """Whether the moments of a node give the model of all its rows, and why or why not."""
+    found = is_exact(estimator)
+    if found and not node.moments:
+        return Exactness(False, "the tree carries no moments; build it with CoresetTree(..., exact=True)")
+    return found
+
+
+def by_request(objective: str) -> Exactness:
+    """Say that a sketch was asked for by name."""
+    return Exactness(False, f"fitted on the '{objective}' sketch, as asked for")
+
+
+def fit_on_moments(estimator: Any, node: Node, transformer: Any) -> Pipeline:
+    """Fit from the exact moments of all training rows: no sample is involved."""
+    moments: Any = node.moments[None] if None in node.moments else dict(node.moments)
+    return Pipeline([("prepare", transformer), ("model", fit_exact(estimator, moments))])
 
 
 def fit_on_coreset(estimator: Any, core: Coreset, transformer: Any, seed: int, n_threads: int) -> Pipeline:

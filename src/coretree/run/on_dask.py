@@ -193,15 +193,8 @@ class _Submitter:
                 frame = self.data.frame_part(job.leaf)
             # rows in memory travel inside the task: so they outlive any worker
             with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"}):
-                future = self.client.submit(
-                    on_worker,
-                    job,
-                    self.work,
-                    frame,
-                    key=self._key(job),
-                    pure=False,
-                    priority=10 if job.leaf is None else 0,
-                )
+                options = {"key": self._key(job), "pure": False, "priority": 10 if job.leaf is None else 0}
+                future = self.client.submit(on_worker, job, self.work, frame, **options)
         self.live[future] = job
         return future
 

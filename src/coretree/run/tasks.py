@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
+from coretree.coreset.comoments import CoMoments, comoments
 from coretree.coreset.pilot import pilot_scores
 from coretree.coreset.priority import Sketch, sketch
 from coretree.coreset.rows import row_ids, uniforms
@@ -169,7 +170,7 @@ def recipe_of(store: Store, name: str) -> Recipe:
 def sketch_rows(recipe: Recipe, columns: Columns, ids: Ids) -> Node:
     """Node of one chunk of training rows."""
     blocks = {"numbers": columns.numbers, "times": columns.times, "codes": global_codes(columns, recipe.preparation)}
-    X = design(blocks, recipe.preparation, "float32")
+    X = design(blocks, recipe.preparation, "float64" if recipe.exact else "float32")
     y = target_values(columns, recipe)
     base, pilot = columns.weights, recipe.pilot
     scores = {"robust": robust_scores(X, y, pilot), "uniform": uniform_scores(len(y))}
@@ -188,7 +189,22 @@ def sketch_rows(recipe: Recipe, columns: Columns, ids: Ids) -> Node:
     }
     rows = max(HESSIAN_ROWS, HESSIAN_ROWS_A_PARAMETER * pilot.theta.size)
     thin = thinning(uniforms(ids, recipe.seed, "hessian"), scores["robust"], rows)
-    return Node(sketches, totals_at(X, y, base, pilot, thin=thin))
+    moments = exact_moments(recipe, X, y, base) if recipe.exact else {}
+    return Node(sketches, totals_at(X, y, base, pilot, thin=thin), moments)
+
+
+def exact_moments(
+    recipe: Recipe, X: npt.NDArray[Any], y: npt.NDArray[np.float64], base: npt.NDArray[np.float64] | None
+) -> dict[Level | None, CoMoments]:
+    """Moments of the features: with the target for a quantity, of each class otherwise."""
+    features = X[:, 1:]
+    if recipe.classes is None:
+        return {None: comoments(features, y, base)}
+    out: dict[Level | None, CoMoments] = {}
+    for code, label in enumerate(recipe.classes):
+        rows = np.flatnonzero(y == code)
+        out[label] = comoments(features[rows], weights=None if base is None else base[rows])
+    return out
 
 
 def target_values(columns: Columns, recipe: Recipe) -> npt.NDArray[np.float64]:

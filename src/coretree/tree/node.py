@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from coretree.coreset.comoments import CoMoments
 from coretree.coreset.priority import Sketch, merge
 from coretree.coreset.totals import Totals
 from coretree.data.profile import Level, Profile, label_from_text, label_order, label_text
@@ -60,10 +61,14 @@ class Node:
         "robust" for linear models, "balanced" for trees, "uniform" for validation and as a yardstick.
     totals : Totals
         Counts, sums, loss, gradient and Hessian of every training row below the node.
+    moments : mapping of label to CoMoments
+        Exact first and second moments of the prepared features: with the target, under None, for a quantity; of each
+        class otherwise. Empty where the recipe does not ask for them.
     """
 
     sketches: Mapping[str, Sketch]
     totals: Totals
+    moments: Mapping[Level | None, CoMoments] = field(default_factory=dict)
 
     @property
     def n_rows(self) -> int:
@@ -75,14 +80,19 @@ class Node:
         """Merge in the given (leaf) order; ``capacity`` is that of the tree, which leaves may undercut."""
         names = list(parts[0].sketches)
         sketches = {name: merge([part.sketches[name] for part in parts], capacity=capacity) for name in names}
-        return cls(sketches, sum((part.totals for part in parts[1:]), parts[0].totals))
+        moments = {k: sum((p.moments[k] for p in parts[1:]), first) for k, first in parts[0].moments.items()}
+        return cls(sketches, sum((part.totals for part in parts[1:]), parts[0].totals), moments)
 
     def to_bytes(self) -> bytes:
         """One stored object."""
         arrays = prefixed("totals", self.totals.state())
         for name, sketch in self.sketches.items():
             arrays |= prefixed(name, sketch.state())
-        return encode(arrays, {"kind": "node", "sketches": list(self.sketches)})
+        labels = list(self.moments)
+        for i, label in enumerate(labels):
+            arrays |= prefixed(f"moments{i}", self.moments[label].state())
+        metadata = {"sketches": list(self.sketches), "moments": [label_text(k) for k in labels]}
+        return encode(arrays, {"kind": "node", **metadata})
 
     @classmethod
     def from_bytes(cls, data: bytes, *, where: str) -> Self:
@@ -90,7 +100,9 @@ class Node:
         arrays, metadata = decode(data, where=where)
         groups = by_prefix(arrays)
         sketches = {name: Sketch.from_state(groups[name]) for name in metadata["sketches"]}
-        return cls(sketches, Totals.from_state(groups["totals"]))
+        labels = [label_from_text(text) for text in metadata["moments"]]
+        moments = {k: CoMoments.from_state(groups[f"moments{i}"]) for i, k in enumerate(labels)}
+        return cls(sketches, Totals.from_state(groups["totals"]), moments)
 
 
 def prefixed(name: str, state: Mapping[str, npt.NDArray[Any]]) -> Arrays:

@@ -41,6 +41,8 @@ class Recipe:
     size, leaf_size : int
         Rows a node keeps per sketch, and rows a leaf keeps (its share of a large tree, to bound storage).
     seed : int
+    exact : bool
+        Whether nodes carry the exact moments of the prepared features.
     pilot : PilotState
         Pilot model and what scores need.
     """
@@ -53,6 +55,7 @@ class Recipe:
     size: int
     leaf_size: int
     seed: int
+    exact: bool
     pilot: PilotState
 
     @property
@@ -77,6 +80,7 @@ class Recipe:
             "size": self.size,
             "leaf_size": self.leaf_size,
             "seed": self.seed,
+            "exact": self.exact,
         }
 
     @cached_property
@@ -115,6 +119,7 @@ class Recipe:
             size=meta["size"],
             leaf_size=meta["leaf_size"],
             seed=meta["seed"],
+            exact=meta["exact"],
             pilot=PilotState.from_state(arrays),
         )
 
