@@ -148,6 +148,8 @@ class Coreset(Section):
         default=ByteSize(64 * 2**20), ge=2**20, description='decoded bytes of a leaf, such as "64MiB" or "1GB"'
     )
     seed: Whole = Field(default=0, ge=0, description="seed of the sample")
+    passes: Literal[2, 3] = Field(default=2, description="3 takes totals anew at the model of the second pass")
+    exact: bool | None = Field(default=None, description="keep exact moments; default: where the target is a quantity")
 
     def problems(self) -> list[str]:
         """More rows to fit on than a node keeps."""

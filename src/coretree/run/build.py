@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import metadata
 from typing import Any
 
 import numpy as np
 
 import coretree
+from coretree.coreset.calibrate import calibrate
+from coretree.coreset.pilot import fit_pilot
 from coretree.coreset.scores import PilotState, pilot_state
 from coretree.data.columns import Level
 from coretree.data.dataset import Dataset
 from coretree.data.encode import design
-from coretree.data.prepare import Preparation, PrepareRules, freeze
+from coretree.data.prepare import Preparation, freeze
 from coretree.data.profile import Profile, label_order
 from coretree.data.scan import Leaf
-from coretree.errors import DamagedNodeError, DataWarning, EmptyDataError, TargetError
+from coretree.errors import DataWarning, EmptyDataError, TargetError
+from coretree.run.blas import one_blas_thread
 from coretree.run.executor import Executor
 from coretree.run.frontier import Job
 from coretree.run.memory import preflight
-from coretree.run.tasks import NodeWork, Reading, SurveyWork
-from coretree.tree.codec import decode
+from coretree.run.publish import Refinement, publish
+from coretree.run.settings import Settings
+from coretree.run.tasks import NodeWork, Reading, SurveyWork, read_node
+from coretree.tree.coresets import draw
 from coretree.tree.local_store import LocalStore
-from coretree.tree.manifest import LeafEntry, Manifest, StoredObject, commit
-from coretree.tree.node import Survey
+from coretree.tree.manifest import Manifest, StoredObject
+from coretree.tree.node import Node, Survey
 from coretree.tree.plan import Plan, digest, plan
 from coretree.tree.recipe import Recipe
 from coretree.tree.store import Store, node_key, stored_nodes
@@ -40,21 +42,6 @@ TYPICAL_LEVELS = 10  # of a categorical column, before anyone has seen it
 LEAF_SLACK = 4  # a leaf keeps so many times its even share of the root
 LEAST_LEAF_ROWS = 1_000
 LEAF_ROWS_PER_KEPT = 64
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the user chose for a tree."""
-
-    size: int
-    fan_in: int
-    seed: int
-    prepare: PrepareRules
-    exact: bool | None = None
-
-    def wants_moments(self, task: str | None) -> bool:
-        """Whether nodes carry exact moments: by default where the target is a quantity."""
-        return task == "regression" if self.exact is None else self.exact
 
 
 @dataclass(frozen=True)
@@ -75,14 +62,14 @@ def source_name(data: Dataset, settings: Settings) -> str:
         data.clean.to_dict(),
         None if data.selection is None else data.selection.to_dict(),
         settings.prepare.to_dict(),
-        [settings.size, settings.fan_in, settings.seed, settings.exact],
+        [settings.size, settings.fan_in, settings.seed, settings.exact, settings.passes],
     )
 
 
 def build_tree(
     data: Dataset, settings: Settings, store: Store, executor: Executor, progress: Progress | None
 ) -> BuildSummary:
-    """Carry out both passes and publish the manifest; every node that the store holds already is left alone."""
+    """Carry out the passes and publish the manifest; every node that the store holds already is left alone."""
     source = source_name(data, settings)
     leaves = data.scan.leaves
     first = plan_leaves(leaves, f"survey-{source}", settings.fan_in, store)
@@ -90,13 +77,48 @@ def build_tree(
     key = node_key(first.root)
     survey = Survey.from_bytes(store.get(key), where=key)
     recipe = freeze_recipe(data, survey, settings)
-    store.put(recipe.key, recipe.to_bytes())
-    second = plan_leaves(leaves, recipe.name, settings.fan_in, store)
-    nodes = _run(executor, second, data, NodeWork(Reading.of(data), recipe.name, store), "sketch", progress)
-    manifest = _publish(data, settings, recipe, survey, second, nodes, store)
+    second, nodes = _node_pass(data, recipe, settings.fan_in, store, executor, "sketch", progress)
+    third = None
+    if settings.passes == 3:
+        refined = refine_recipe(recipe, read_node(store, second.root))
+        shape, more = _node_pass(data, refined, settings.fan_in, store, executor, "refine", progress)
+        third, nodes = Refinement(refined, shape), {**nodes, **more}
+    manifest = publish(data, settings, source, recipe, survey, second, third, nodes, store)
     for name in first.nodes:
         store.delete(node_key(name))
-    return BuildSummary(len(leaves), len(second.nodes), len(made) + len(nodes), total_bytes(manifest))
+    return BuildSummary(len(leaves), len(manifest.nodes), len(made) + len(nodes), total_bytes(manifest))
+
+
+def _node_pass(
+    data: Dataset,
+    recipe: Recipe,
+    fan_in: int,
+    store: Store,
+    executor: Executor,
+    stage: str,
+    progress: Progress | None,
+) -> tuple[Plan, dict[str, StoredObject]]:
+    """One pass that leaves nodes under a recipe."""
+    store.put(recipe.key, recipe.to_bytes())
+    shape = plan_leaves(data.scan.leaves, recipe.name, fan_in, store)
+    work = NodeWork(Reading.of(data), recipe.name, store)
+    return shape, _run(executor, shape, data, work, stage, progress)
+
+
+def refine_recipe(recipe: Recipe, root: Node) -> Recipe:
+    """Recipe of pass 3: totals alone, at the model that the coreset of pass 2 gives.
+
+    The same rows are calibrated again, to the gradient and Hessian at a model so near the optimum that what
+    calibration leaves out is of third order.
+    """
+    sample, pilot = draw(root), recipe.pilot
+    X, y = design(sample.rows, recipe.preparation), sample.rows["y"]
+    with one_blas_thread():
+        w = calibrate(sample.weights, sample.base, X, y, pilot, root.totals).weights
+        n_classes = pilot.n_classes if pilot.theta.ndim == 2 else None
+        theta = fit_pilot(X, y, w, pilot.loss, lam=pilot.lam, n_classes=n_classes)
+        state = pilot_state(X, y, w, pilot.loss, pilot.counts, lam=pilot.lam, theta=theta)
+    return replace(recipe, objectives=(), exact=False, pilot=state)
 
 
 def total_bytes(manifest: Manifest) -> int:
@@ -223,61 +245,6 @@ def _warn_of_oddities(profile: Profile, data: Dataset) -> None:
             "Leave it out with drop=[...]."
         )
         warnings.warn(message, DataWarning, stacklevel=6)
-
-
-def _publish(
-    data: Dataset,
-    settings: Settings,
-    recipe: Recipe,
-    survey: Survey,
-    shape: Plan,
-    made: Mapping[str, StoredObject],
-    store: Store,
-) -> Manifest:
-    """Write the manifest: after this single write the tree exists."""
-    profile_key = f"profiles/{recipe.name}.arrow"
-    store.put(profile_key, replace(survey, pilots={}).to_bytes())
-    objects = {name: made[name] if name in made else _stored(store, name) for name in shape.nodes}
-    leaves = tuple(
-        LeafEntry(leaf.identity, name, leaf.fingerprint, leaf.n_rows, {"row_groups": list(leaf.row_groups)})
-        for leaf, name in zip(data.scan.leaves, shape.names_of_leaves, strict=True)
-    )
-    kept: dict[str, Any] = {
-        "size": settings.size,
-        "seed": settings.seed,
-        "exact": settings.exact,
-        "prepare": settings.prepare.to_dict(),
-        "source": source_name(data, settings),
-        "profile": profile_key,
-        "where": data.scan.where,
-    }
-    manifest = Manifest(shape.root, recipe.name, leaves, settings.fan_in, objects, kept, _versions())
-    commit(store, manifest, expected=None)
-    return manifest
-
-
-def _stored(store: Store, name: str) -> StoredObject:
-    """What the manifest says of a node that an earlier run left; it is read whole, so a damaged one is noticed."""
-    key = node_key(name)
-    data = store.get(key)
-    decode(data, where=key)
-    return StoredObject(hashlib.sha256(data).hexdigest(), len(data))
-
-
-def drop_damaged(store: Store) -> None:
-    """Remove every node that does not decode; the next build makes it again."""
-    for name in sorted(stored_nodes(store)):
-        key = node_key(name)
-        try:
-            decode(store.get(key), where=key)
-        except DamagedNodeError:
-            store.delete(key)
-
-
-def _versions() -> dict[str, str]:
-    packages = ("numpy", "pyarrow", "scikit-learn")
-    versions = {name: metadata.version(name) for name in packages}
-    return {"coretree": coretree.__version__, "python": sys.version.split()[0], **versions}
 
 
 def check_executor(executor: Executor, store: Store, leaves: Sequence[Leaf], merge_bytes: int) -> None:

@@ -70,7 +70,15 @@ def prepare_rules(job: Job) -> PrepareRules:
 def new_tree(job: Job, folder: Path) -> CoresetTree:
     """The tree that the job wants, built or not."""
     core = job.coreset
-    return CoresetTree(folder, size=core.size, prepare=prepare_rules(job), fan_in=core.fan_in, seed=core.seed)
+    return CoresetTree(
+        folder,
+        size=core.size,
+        prepare=prepare_rules(job),
+        fan_in=core.fan_in,
+        seed=core.seed,
+        exact=core.exact,
+        passes=core.passes,
+    )
 
 
 @contextmanager

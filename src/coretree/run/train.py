@@ -129,7 +129,7 @@ def _recalibration(tree: CoresetTree, size: int) -> Recalibration:
     recipe, node = tree.recipe_, tree.root_
     sample = draw(node, size=size)
     X = design(sample.rows, recipe.preparation)
-    return Recalibration(sample.weights, sample.base, X, sample.rows["y"], recipe.pilot, node.totals)
+    return Recalibration(sample.weights, sample.base, X, sample.rows["y"], *tree.totals_)
 
 
 def _validation(tree: CoresetTree, transformer: Any, cv: int) -> chooser.Validation | None:

@@ -13,6 +13,8 @@ import pandas as pd
 from coretree.coreset.calibrate import calibrate, counts_only
 from coretree.coreset.calibrated import Report
 from coretree.coreset.priority import Sample
+from coretree.coreset.scores import PilotState
+from coretree.coreset.totals import Totals
 from coretree.data.encode import decode, design
 from coretree.errors import ConfigError, CoresetQualityWarning
 from coretree.tree.node import Node
@@ -64,7 +66,14 @@ class Coreset:
         return self.X.assign(**{str(self.y.name): self.y.to_numpy(), "sample_weight": self.sample_weight})
 
 
-def make_coreset(node: Node, recipe: Recipe, *, size: int | None = None, objective: str = "robust") -> Coreset:
+def make_coreset(
+    node: Node,
+    recipe: Recipe,
+    *,
+    size: int | None = None,
+    objective: str = "robust",
+    at: tuple[PilotState, Totals] | None = None,
+) -> Coreset:
     """Finish one sketch of a node.
 
     Parameters
@@ -76,6 +85,8 @@ def make_coreset(node: Node, recipe: Recipe, *, size: int | None = None, objecti
         Rows wanted; at most what the node holds. Smaller sizes are prefixes: nested samples.
     objective : str
         "robust", "balanced" or "uniform".
+    at : (PilotState, Totals), optional
+        Totals at a better model than the recipe's pilot, from a third pass; what the weights are calibrated to.
 
     Raises
     ------
@@ -86,7 +97,8 @@ def make_coreset(node: Node, recipe: Recipe, *, size: int | None = None, objecti
     y = sample.rows["y"]
     if objective == "robust":
         X = design(sample.rows, recipe.preparation)
-        outcome = calibrate(sample.weights, sample.base, X, y, recipe.pilot, node.totals)
+        pilot, totals = at or (recipe.pilot, node.totals)
+        outcome = calibrate(sample.weights, sample.base, X, y, pilot, totals)
     else:
         outcome = counts_only(sample.weights, sample.base, y, node.totals)
     for message in outcome.report.warnings:

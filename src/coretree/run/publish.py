@@ -1,0 +1,89 @@
+"""The last step of a build: one manifest that names everything, and what is known of nodes an earlier run left."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib import metadata
+from typing import Any
+
+import coretree
+from coretree.data.dataset import Dataset
+from coretree.errors import DamagedNodeError
+from coretree.run.settings import Settings
+from coretree.tree.codec import decode
+from coretree.tree.manifest import LeafEntry, Manifest, StoredObject, commit
+from coretree.tree.node import Survey
+from coretree.tree.plan import Plan
+from coretree.tree.recipe import Recipe
+from coretree.tree.store import Store, node_key, stored_nodes
+
+
+@dataclass(frozen=True, eq=False)
+class Refinement:
+    """Pass 3: its recipe, whose pilot is the model of pass 2, and its plan."""
+
+    recipe: Recipe
+    shape: Plan
+
+
+def publish(
+    data: Dataset,
+    settings: Settings,
+    source: str,
+    recipe: Recipe,
+    survey: Survey,
+    shape: Plan,
+    third: Refinement | None,
+    made: Mapping[str, StoredObject],
+    store: Store,
+) -> Manifest:
+    """Write the manifest: after this single write the tree exists."""
+    profile_key = f"profiles/{recipe.name}.arrow"
+    store.put(profile_key, replace(survey, pilots={}).to_bytes())
+    names = [*shape.nodes, *(third.shape.nodes if third is not None else ())]
+    objects = {name: made[name] if name in made else _stored(store, name) for name in names}
+    leaves = tuple(
+        LeafEntry(leaf.identity, name, leaf.fingerprint, leaf.n_rows, {"row_groups": list(leaf.row_groups)})
+        for leaf, name in zip(data.scan.leaves, shape.names_of_leaves, strict=True)
+    )
+    kept: dict[str, Any] = {
+        "size": settings.size,
+        "seed": settings.seed,
+        "exact": settings.exact,
+        "passes": settings.passes,
+        "prepare": settings.prepare.to_dict(),
+        "source": source,
+        "profile": profile_key,
+        "where": data.scan.where,
+        "refined": None if third is None else {"recipe": third.recipe.name, "root": third.shape.root},
+    }
+    manifest = Manifest(shape.root, recipe.name, leaves, settings.fan_in, objects, kept, _versions())
+    commit(store, manifest, expected=None)
+    return manifest
+
+
+def _stored(store: Store, name: str) -> StoredObject:
+    """What the manifest says of a node that an earlier run left; it is read whole, so a damaged one is noticed."""
+    key = node_key(name)
+    data = store.get(key)
+    decode(data, where=key)
+    return StoredObject(hashlib.sha256(data).hexdigest(), len(data))
+
+
+def drop_damaged(store: Store) -> None:
+    """Remove every node that does not decode; the next build makes it again."""
+    for name in sorted(stored_nodes(store)):
+        key = node_key(name)
+        try:
+            decode(store.get(key), where=key)
+        except DamagedNodeError:
+            store.delete(key)
+
+
+def _versions() -> dict[str, str]:
+    packages = ("numpy", "pyarrow", "scikit-learn")
+    versions = {name: metadata.version(name) for name in packages}
+    return {"coretree": coretree.__version__, "python": sys.version.split()[0], **versions}
