@@ -111,14 +111,14 @@ def design_of(tree: ct.CoresetTree, frame: pd.DataFrame) -> np.ndarray:
     return to_sklearn(recipe.preparation).transform(clean_frame(frame, recipe.schema, recipe.clean))
 
 
-def fit(X: np.ndarray, y: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients (K or 1, d + 1), the intercept first, and the classes."""
+def fit(X: np.ndarray, y: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """Coefficients (K or 1, d + 1), the intercept first."""
     solver = "newton-cholesky" if X.shape[1] * (len(np.unique(y)) if len(np.unique(y)) > 2 else 1) < 700 else "lbfgs"
     model = LogisticRegression(C=1.0, solver=solver, tol=1e-9, max_iter=3000)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.fit(X, y, sample_weight=w)
-    return np.c_[model.intercept_, model.coef_], model.classes_
+    return np.c_[model.intercept_, model.coef_]
 
 
 def objective(X: np.ndarray, codes: np.ndarray, theta: np.ndarray) -> float:
@@ -158,7 +158,7 @@ def measure(name: str, make: Frame, options: dict[str, str], n: int, sizes: list
             codes = np.searchsorted(labels, y)
             if seed == 0:  # the preparation does not depend on the seed
                 X = design_of(tree, frame)
-                best = objective(X, codes, fit(X, y, np.ones(len(y)))[0])
+                best = objective(X, codes, fit(X, y, np.ones(len(y))))
             for m in sizes:
                 for method in METHODS:
                     if method == "leverage":
@@ -169,9 +169,8 @@ def measure(name: str, make: Frame, options: dict[str, str], n: int, sizes: list
                         Xs = to_sklearn(tree.recipe_.preparation).transform(core.X)
                         ys, w = core.y.to_numpy(), core.sample_weight
                         expected = core.report.expected_excess if method == "robust" else None
-                    theta, classes = fit(Xs, ys, w)
-                    missed = len(classes) < len(labels)  # a class that no sampled row has: infinitely wrong
-                    excess = np.inf if missed else (objective(X, codes, theta) - best) / best
+                    missed = len(np.unique(ys)) < len(labels)  # a class that no sampled row has: infinitely wrong
+                    excess = np.inf if missed else (objective(X, codes, fit(Xs, ys, w)) - best) / best
                     out.append({"data": name, "d": X.shape[1], "n": len(X), "m": m, "method": method, "seed": seed,
                                 "excess": max(float(excess), 1e-16), "expected": expected})  # fmt: skip
     return out

@@ -26,6 +26,7 @@ from coretree.run.coreset_tree import CoresetTree
 from coretree.run.estimators import CoresetClassifier
 from coretree.run.evaluate import Evaluation, evaluate_all
 from coretree.run.executor import Executor
+from coretree.run.fitting import fitted_as
 from coretree.run.flights import CARRIED, KNOWN_TOO_LATE, TARGET, write_flights
 from coretree.run.folder import RunFolder
 from coretree.run.tasks import Reading
@@ -93,7 +94,7 @@ def demo(
         data = _data(job, out, months, ears)
         (out / "job.toml").write_text(starter_toml(demo_sections(out, size=size, seed=seed)), encoding="utf-8")
         train, test = from_job.sides(job, data)
-        tree = pipeline._grow(job, folder, train, executor, ears)
+        tree = pipeline.grow(job, folder, train, executor, ears)
         return _compare(job, folder, data, tree, train, test, executor, ears)
 
 
@@ -185,10 +186,8 @@ def fit_on_everything(tree: CoresetTree, train: Dataset, ears: Ears) -> CoresetC
             y.append(np.array(columns.target.levels)[columns.target.codes])
         ears.progress("read all", done, len(leaves))
     fitted = logistic().fit(np.vstack(X), np.concatenate(y))
-    model = CoresetClassifier(logistic())
-    model.estimator_ = Pipeline([("prepare", transformer), ("model", fitted)])
-    model._remember(recipe.schema, recipe.clean, recipe.classes)
-    return model
+    whole = Pipeline([("prepare", transformer), ("model", fitted)])
+    return fitted_as(CoresetClassifier(logistic()), whole, recipe.schema, recipe.clean, recipe.classes)
 
 
 def _say_held_out(

@@ -27,7 +27,7 @@ from coretree.learn.models import sketch_for
 from coretree.run.build import Progress
 from coretree.run.coreset_tree import CoresetTree
 from coretree.run.executor import Executor, executor_for
-from coretree.run.fitting import by_request, exactness, fit_on_coreset, fit_on_moments, threads_for
+from coretree.run.fitting import by_request, exactness, fit_on_coreset, fit_on_moments, fitted_as, threads_for
 from coretree.run.inputs import as_dataset
 from coretree.tree.coresets import Coreset
 
@@ -106,8 +106,7 @@ class _CoresetModel(MetaEstimatorMixin, BaseEstimator):
             seed, threads = int(self.random_state), threads_for(len(core))
             self.estimator_ = executor.one(fit_on_coreset, estimator, core, transformer, seed, threads)
         self.tree_, self.coreset_ = tree, core
-        self._remember(recipe.schema, recipe.clean, recipe.classes)
-        return self
+        return fitted_as(self, self.estimator_, recipe.schema, recipe.clean, recipe.classes)
 
     def _estimator(self) -> Any:
         return self._default() if self.estimator is None else self.estimator
@@ -125,13 +124,6 @@ class _CoresetModel(MetaEstimatorMixin, BaseEstimator):
                 "fit() without data needs a built tree: CoresetClassifier(estimator, tree=CoresetTree(path)).fit()."
             )
         return CoresetTree(self.tree, size=self.size or DEFAULT_SIZE, prepare=self.prepare, seed=int(self.random_state))
-
-    def _remember(self, schema: Schema, rules: CleanRules, classes: tuple[Any, ...] | None) -> None:
-        self.schema_, self.clean_ = schema, rules
-        self.feature_names_in_ = np.array([f.name for f in schema.features], dtype=object)
-        self.n_features_in_ = len(schema.features)
-        if classes is not None:
-            self.classes_ = np.array(classes)
 
     def _rows(self, X: Any) -> pd.DataFrame:
         """Raw rows as the fitted Pipeline wants them."""
@@ -282,13 +274,13 @@ def load_model(
     if manifest.get("kind") != MODEL_KIND:
         raise ModelFileError(f"{folder}: a saved model, but not one of coretree (kind {manifest.get('kind')!r}).")
     kind = CoresetClassifier if manifest["task"] == "classification" else CoresetRegressor
-    model = kind(pipeline.named_steps["model"])
-    model.estimator_ = pipeline
-    model.manifest_ = manifest
     classes = manifest["classes"]
-    model._remember(
+    model = fitted_as(
+        kind(pipeline.named_steps["model"]),
+        pipeline,
         Schema.from_dict(manifest["schema"]),
         CleanRules(**manifest["clean"]),
         None if classes is None else tuple(label_from_text(c) for c in classes),
     )
+    model.manifest_ = manifest
     return model

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 from sklearn.pipeline import Pipeline
 
+from coretree.data.clean import CleanRules
+from coretree.data.schema import Schema
 from coretree.learn.exact_models import Exactness, fit_exact, is_exact
 from coretree.learn.fit import fit_weighted
 from coretree.run.executor import available_cores
 from coretree.tree.coresets import Coreset
 from coretree.tree.node import Node
 
+Model = TypeVar("Model")
 ROWS_WORTH_THREADS = 50_000
 
 
@@ -52,3 +56,16 @@ def fit_on_coreset(estimator: Any, core: Coreset, transformer: Any, seed: int, n
         n_threads=n_threads,
     )
     return Pipeline([("prepare", transformer), ("model", fitted)])
+
+
+def fitted_as(
+    model: Model, pipeline: Pipeline, schema: Schema, rules: CleanRules, classes: tuple[Any, ...] | None
+) -> Model:
+    """Give a model its fitted pipeline, and what has to be known of the data to use it."""
+    into: Any = model
+    into.estimator_, into.schema_, into.clean_ = pipeline, schema, rules
+    into.feature_names_in_ = np.array([f.name for f in schema.features], dtype=object)
+    into.n_features_in_ = len(schema.features)
+    if classes is not None:
+        into.classes_ = np.array(classes)
+    return model

@@ -41,7 +41,7 @@ def build(job: Job, out: Path, ears: Ears) -> dict[str, Any]:
     data = _opened(job, ears)
     with from_job.executor(job) as executor, folder.started(values, coretree.__version__):
         train, _ = from_job.sides(job, data)
-        tree = _grow(job, folder, train, executor, ears)
+        tree = grow(job, folder, train, executor, ears)
     ears.say(Fact("saved", f"{folder.tree}; train on it with `coretree train`"))
     return {"folder": str(out), "data": data_facts(data), "tree": tree_facts(tree)}
 
@@ -68,7 +68,7 @@ def train(job: Job, out: Path, ears: Ears) -> dict[str, Any]:
     _check_models(job, data)
     with from_job.executor(job) as executor, folder.started(values, coretree.__version__):
         train_side, test_side = from_job.sides(job, data)
-        tree = _grow(job, folder, train_side, executor, ears)
+        tree = grow(job, folder, train_side, executor, ears)
         choice = _choose(job, tree, executor, ears)
         found = evaluate(choice.model, test_side, client=executor, progress=ears.progress)
         ears.say(Fact("held-out", f"{choice.name} on {found.n_rows:,} rows: {held_out_text(found)}", found.seconds))
@@ -145,7 +145,8 @@ def _check_models(job: Job, data: Dataset) -> None:
         raise ConfigError(f"{data.scan.where}: target '{data.schema.target}' means {task}. {'. '.join(found)}.")
 
 
-def _grow(job: Job, folder: RunFolder, data: Dataset, executor: Executor, ears: Ears) -> CoresetTree:
+def grow(job: Job, folder: RunFolder, data: Dataset, executor: Executor, ears: Ears) -> CoresetTree:
+    """Build the job's tree in its run folder, and say what it is made of."""
     began = time.perf_counter()
     ears.say(Fact("plan", plan_text(data, job.coreset.fan_in, executor)))
     tree = from_job.new_tree(job, folder.tree).build(data, client=executor, progress=ears.progress)
