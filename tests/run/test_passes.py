@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 import coretree as ct
 from coretree.errors import ConfigError
@@ -76,6 +77,17 @@ def test_three_classes_and_an_interrupt_before_the_last_pass(rare, tmp_path):
     whole = ct.CoresetTree(tmp_path / "b", size=400, passes=3).build(data, client=ct.ThreadExecutor(1))
     assert 0 < tree.summary_.n_made < whole.summary_.n_made
     assert (tree.coreset().sample_weight == whole.coreset().sample_weight).all()
+
+
+@pytest.mark.parametrize("passes", [2, 3])
+def test_the_number_of_blas_threads_changes_no_bit(rare, passes):
+    data = ct.Dataset.from_pandas(rare.head(6000), target="y", leaf_bytes=1 << 18)
+    found = []
+    for limit in (1, 2):
+        with threadpool_limits(limits=limit, user_api="blas"):
+            tree = ct.CoresetTree(size=400, passes=passes).build(data, client=ct.ThreadExecutor(1))
+            found.append((tree.name_, tree.coreset().sample_weight.tobytes()))
+    assert found[0] == found[1]
 
 
 def test_other_numbers_of_passes_are_refused():

@@ -1,4 +1,4 @@
-"""How a tree is built: two plans carried out one after the other, and everything that is frozen between them."""
+"""How a tree is built: plans carried out one after the other, and everything that is frozen between them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from coretree.data.prepare import Preparation, freeze
 from coretree.data.profile import Profile, label_order
 from coretree.data.scan import Leaf
 from coretree.errors import DataWarning, EmptyDataError, TargetError
-from coretree.run.blas import one_blas_thread
 from coretree.run.executor import Executor
 from coretree.run.frontier import Job
 from coretree.run.memory import preflight
@@ -113,11 +112,10 @@ def refine_recipe(recipe: Recipe, root: Node) -> Recipe:
     """
     sample, pilot = draw(root), recipe.pilot
     X, y = design(sample.rows, recipe.preparation), sample.rows["y"]
-    with one_blas_thread():
-        w = calibrate(sample.weights, sample.base, X, y, pilot, root.totals).weights
-        n_classes = pilot.n_classes if pilot.theta.ndim == 2 else None
-        theta = fit_pilot(X, y, w, pilot.loss, lam=pilot.lam, n_classes=n_classes)
-        state = pilot_state(X, y, w, pilot.loss, pilot.counts, lam=pilot.lam, theta=theta)
+    w = calibrate(sample.weights, sample.base, X, y, pilot, root.totals).weights
+    n_classes = pilot.n_classes if pilot.theta.ndim == 2 else None
+    theta = fit_pilot(X, y, w, pilot.loss, lam=pilot.lam, n_classes=n_classes)
+    state = pilot_state(X, y, w, pilot.loss, pilot.counts, lam=pilot.lam, theta=theta)
     return replace(recipe, objectives=(), exact=False, pilot=state)
 
 

@@ -253,12 +253,13 @@ class CoresetTree:
             nodes = self.manifest_.nodes
             self.summary_ = BuildSummary(len(scan.leaves), len(nodes), 0, total_bytes(self.manifest_))
             return self
-        try:
-            self.summary_ = build_tree(data, self.settings, self.store, executor, progress)
-        except DamagedNodeError:
-            # what a killed run left behind is damaged; nothing was published, so it can go and be made again
-            drop_damaged(self.store)
-            self.summary_ = build_tree(data, self.settings, self.store, executor, progress)
+        with one_blas_thread():  # what is frozen between the passes has the same bits whatever the number of cores
+            try:
+                self.summary_ = build_tree(data, self.settings, self.store, executor, progress)
+            except DamagedNodeError:
+                # what a killed run left behind is damaged; nothing was published, so it can go and be made again
+                drop_damaged(self.store)
+                self.summary_ = build_tree(data, self.settings, self.store, executor, progress)
         self._forget()
         return self
 
