@@ -30,7 +30,7 @@ from coretree.run.fitting import fitted_as
 from coretree.run.flights import CARRIED, KNOWN_TOO_LATE, TARGET, write_flights
 from coretree.run.folder import RunFolder
 from coretree.run.tasks import Reading
-from coretree.run.train import Choice, choose
+from coretree.run.train import Choice
 
 SIZE = 10_000
 LEAF_BYTES = 1 << 20
@@ -136,7 +136,10 @@ def _compare(
     executor: Executor,
     ears: Ears,
 ) -> dict[str, Any]:
-    choice = _choose(job, tree, executor, ears)
+    models = {
+        name: named_estimator(name, "classification", seed=job.coreset.seed) for name in model_names("classification")
+    }
+    choice = pipeline.pick(job, tree, executor, ears, {**models, "logistic": logistic()})
     uniform = CoresetClassifier(logistic(), tree=tree, objective="uniform", client=executor).fit()
     began = time.perf_counter()
     full = fit_on_everything(tree, train, ears)
@@ -160,17 +163,6 @@ def _compare(
     names = ("data", "job.toml", "tree", "model", "result.json")
     ears.say(Fact("saved", ", ".join(str(folder.path / name) for name in names)))
     return result
-
-
-def _choose(job: Job, tree: CoresetTree, executor: Executor, ears: Ears) -> Choice:
-    began = time.perf_counter()
-    seed = job.coreset.seed
-    models = {name: named_estimator(name, "classification", seed=seed) for name in model_names("classification")}
-    ears.progress("choose", 0, 1)
-    choice = choose({**models, "logistic": logistic()}, tree, cv=job.models.cv, seed=seed, client=executor)
-    ears.progress("choose", 1, 1)
-    ears.say(Fact("models", pipeline.models_text(choice), time.perf_counter() - began))
-    return choice
 
 
 def fit_on_everything(tree: CoresetTree, train: Dataset, ears: Ears) -> CoresetClassifier:

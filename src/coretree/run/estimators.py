@@ -27,7 +27,15 @@ from coretree.learn.models import sketch_for
 from coretree.run.build import Progress
 from coretree.run.coreset_tree import CoresetTree
 from coretree.run.executor import Executor, executor_for
-from coretree.run.fitting import by_request, exactness, fit_on_coreset, fit_on_moments, fitted_as, threads_for
+from coretree.run.fitting import (
+    at_most,
+    by_request,
+    exactness,
+    fit_on_coreset,
+    fit_on_moments,
+    fitted_as,
+    threads_for,
+)
 from coretree.run.inputs import as_dataset
 from coretree.tree.coresets import Coreset
 
@@ -90,9 +98,7 @@ class _CoresetModel(MetaEstimatorMixin, BaseEstimator):
             tree.build(data, client=self.client, progress=progress)
         estimator = self._estimator()
         objective = sketch_for(estimator) if self.objective == "auto" else self.objective
-        core = tree.coreset(
-            None if self.size is None else min(self.size, tree.root_.sketches[objective].capacity), objective=objective
-        )
+        core = tree.coreset(at_most(self.size, tree.root_, objective), objective=objective)
         return self._fit_on(core, tree, executor)
 
     def _fit_on(self, core: Coreset, tree: CoresetTree, executor: Executor) -> Self:

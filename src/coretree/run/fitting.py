@@ -24,6 +24,11 @@ def threads_for(n_rows: int) -> int:
     return available_cores() if n_rows > ROWS_WORTH_THREADS else 1
 
 
+def at_most(size: int | None, node: Node, objective: str) -> int | None:
+    """Rows to draw of a sketch: as many as asked for, or all that the node keeps."""
+    return None if size is None else min(size, node.sketches[objective].capacity)
+
+
 def exactness(estimator: Any, node: Node) -> Exactness:
     """Whether the moments of a node give the model of all its rows, and why or why not."""
     found = is_exact(estimator)

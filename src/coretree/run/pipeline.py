@@ -69,7 +69,7 @@ def train(job: Job, out: Path, ears: Ears) -> dict[str, Any]:
     with from_job.executor(job) as executor, folder.started(values, coretree.__version__):
         train_side, test_side = from_job.sides(job, data)
         tree = grow(job, folder, train_side, executor, ears)
-        choice = _choose(job, tree, executor, ears)
+        choice = pick(job, tree, executor, ears)
         found = evaluate(choice.model, test_side, client=executor, progress=ears.progress)
         ears.say(Fact("held-out", f"{choice.name} on {found.n_rows:,} rows: {held_out_text(found)}", found.seconds))
         result = {
@@ -156,14 +156,17 @@ def grow(job: Job, folder: RunFolder, data: Dataset, executor: Executor, ears: E
     return tree
 
 
-def _choose(job: Job, tree: CoresetTree, executor: Executor, ears: Ears) -> Choice:
+def pick(
+    job: Job, tree: CoresetTree, executor: Executor, ears: Ears, estimators: Mapping[str, Any] | None = None
+) -> Choice:
+    """Compare estimators (by default the models that the job names) and say how they did."""
     from coretree.learn.models import model_names
 
     began = time.perf_counter()
     names = job.models.names or model_names(tree.recipe_.schema.task or "classification")
     ears.progress("choose", 0, 1)
     choice = choose(
-        names,
+        names if estimators is None else estimators,
         tree,
         size=job.coreset.fit_size,
         scoring=job.models.scoring,

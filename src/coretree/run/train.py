@@ -14,7 +14,7 @@ from coretree.learn.reweigh import Recalibration
 from coretree.run.coreset_tree import CoresetTree
 from coretree.run.estimators import CoresetClassifier, CoresetRegressor
 from coretree.run.executor import executor_for
-from coretree.run.fitting import threads_for
+from coretree.run.fitting import at_most, threads_for
 from coretree.tree.coresets import draw
 
 LEAST_ROWS_A_FOLD = 5  # of the rarest class, in a sample that models are scored on
@@ -83,7 +83,7 @@ def choose(
     kind = CoresetClassifier if task == "classification" else CoresetRegressor
     transformer = to_sklearn(recipe.preparation)
     cores = {
-        o: tree.coreset(_at_most(size, tree, o), objective=o)
+        o: tree.coreset(at_most(size, tree.root_, o), objective=o)
         for o in {sketch_for(e): None for e in estimators.values()}
     }
     prepared = {o: transformer.transform(core.X) for o, core in cores.items()}
@@ -143,7 +143,3 @@ def _validation(tree: CoresetTree, transformer: Any, cv: int) -> chooser.Validat
         if len(held) < len(core.class_counts) or held.min() < LEAST_ROWS_A_FOLD * cv:
             return None
     return chooser.Validation(transformer.transform(core.X), core.y.to_numpy(), core.sample_weight, core.ids)
-
-
-def _at_most(size: int | None, tree: CoresetTree, objective: str) -> int | None:
-    return None if size is None else min(size, tree.root_.sketches[objective].capacity)
