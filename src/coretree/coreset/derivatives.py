@@ -68,9 +68,12 @@ def objective(theta: Float, X: Matrix, y: npt.NDArray[Any], w: Float, loss: Loss
     return total
 
 
-def gradient(X: Matrix, slopes: Matrix, w: npt.NDArray[Any]) -> Float:
-    """Return sum of w * slope * x, flattened: shape (d,) or (K d,)."""
-    weighted = slopes * (w if slopes.ndim == 1 else w[:, None]).astype(X.dtype, copy=False)
+def gradient(X: Matrix, slopes: Matrix, w: npt.NDArray[Any] | None) -> Float:
+    """Return sum of w * slope * x (None: 1 each), flattened: shape (d,) or (K d,)."""
+    if w is None:
+        weighted = slopes.astype(X.dtype, copy=False)
+    else:
+        weighted = slopes * (w if slopes.ndim == 1 else w[:, None]).astype(X.dtype, copy=False)
     return np.asarray(weighted.T @ X, np.float64).ravel()
 
 

@@ -190,12 +190,20 @@ def totals_at(
     wanted = hessian == "full" or (hessian == "auto" and not wide)
     H = np.zeros((p, p)) if wanted else None
     loss, g, sums = 0.0, np.zeros(p), np.zeros((K, d))
+    few = codes.astype(np.uint8) if K <= 256 else codes  # compared with every class: narrow codes are faster
     for part in blocks(len(X)):
         A, v, t = X[part], weight[part], codes[part] if softmax else y[part]
         z = margins(A, state.theta)
-        loss += float(v @ kind.value(z, t).astype(np.float64, copy=False))
-        g += gradient(A, kind.slope(z, t), v)
-        member = np.where(codes[part] == np.arange(K)[:, None], v.astype(A.dtype), A.dtype.type(0))
+        member = (few[part] == np.arange(K, dtype=few.dtype)[:, None]).astype(A.dtype)
+        if isinstance(kind, Softmax):
+            value, slopes = kind.value_and_probabilities(z, t)
+            slopes -= member.T
+        else:
+            value, slopes = kind.value(z, t), kind.slope(z, t)
+        loss += float(v @ value.astype(np.float64, copy=False))
+        g += gradient(A, slopes, None if base is None else v)
+        if base is not None:
+            member *= v.astype(A.dtype)
         sums += member @ A
         if H is not None and not softmax:
             H += weighted_gram(A, v * kind.curvature(z, t))

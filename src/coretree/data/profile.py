@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from coretree.data.categories import DistinctCount, HeavyHitters, distinct_count, heavy_hitters
-from coretree.data.columns import Changes, Coded, Columns, take_rows
+from coretree.data.columns import Changes, Coded, Columns, class_rows, take_rows
 from coretree.data.columns import Level as Level
 from coretree.data.moments import Moments, moments
 from coretree.data.quantiles import Digest, digests
@@ -23,6 +23,7 @@ from coretree.errors import TargetError
 MAX_CLASSES = 1000
 # Rows a chunk contributes to summaries that only describe the data (quantiles nobody asked for, distinct counts).
 THIN_ROWS = 8192
+THIN_DELTA = 250  # groups of a digest that only describes
 State = dict[str, npt.NDArray[Any]]
 
 
@@ -181,7 +182,7 @@ def profile(columns: Columns, block: npt.NDArray[Any], *, exact_quantiles: bool,
     return Profile(
         changes=columns.changes,
         by_class=_by_class(columns, block),
-        quantiles=tuple(digests(block if exact_quantiles else block[thin])),
+        quantiles=tuple(digests(block) if exact_quantiles else digests(take_rows(block, thin), THIN_DELTA)),
         frequent=tuple(heavy_hitters(a) for a in coded)
         + (
             tuple(heavy_hitters(pa.array(block[:, j], from_pandas=True)) for j in range(block.shape[1]))
@@ -219,10 +220,11 @@ def _by_class(columns: Columns, block: npt.NDArray[Any]) -> dict[Level | None, M
             f"{MAX_CLASSES} classes at most can be learned. "
             'For a quantity, say task = "regression"; an identifier is no target.'
         )
+    rows = class_rows(codes, len(counts))
     for code, label in enumerate(columns.target.levels):
         if counts[code]:
-            index = np.flatnonzero(codes == code)
-            out[label] = moments(take_rows(block, index), None if weights is None else weights[index])
+            own = rows[code]
+            out[label] = moments(take_rows(block, own), None if weights is None else weights[own])
     return out
 
 

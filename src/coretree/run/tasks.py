@@ -20,10 +20,10 @@ from coretree.coreset.rows import row_ids, uniforms
 from coretree.coreset.scores import balanced_scores, robust_scores, uniform_scores
 from coretree.coreset.totals import thinning, totals_at
 from coretree.data.clean import CleanRules, clean
-from coretree.data.columns import Coded, Columns
+from coretree.data.columns import Coded, Columns, class_rows, grouped, take_rows
 from coretree.data.dataset import Dataset, leaf_chunks
 from coretree.data.encode import class_codes, design, global_codes
-from coretree.data.moments import Moments
+from coretree.data.moments import standardised
 from coretree.data.prepare import PrepareRules
 from coretree.data.profile import Level, numeric_block, profile
 from coretree.data.read import Chunk
@@ -113,6 +113,9 @@ class SurveyWork:
 
     def survey(self, columns: Columns, ids: Ids) -> Survey:
         """One chunk."""
+        if isinstance(columns.target, Coded):  # one gather, after which every class is a slice
+            order = grouped(columns.target.codes)
+            columns, ids = columns.at(order), ids[order]
         block = numeric_block(columns)
         found = profile(
             columns, block, exact_quantiles=self.rules.exact_quantiles, numeric_frequent=self.rules.numeric_frequent
@@ -120,19 +123,20 @@ class SurveyWork:
         if not len(columns):
             return Survey(found, {})
         codes, labels = _classes(columns)
-        scores = pilot_scores(_local_design(block, found.moments), codes, len(labels))
+        scores = pilot_scores(standardised(block, found.moments), codes, len(labels))
         u = uniforms(ids, self.seed, "pilot")
         pilots: dict[Level | None, Sketch] = {}
-        for code, label in enumerate(labels):
-            index = np.flatnonzero(codes == code)
+        positions = np.arange(len(columns))
+        for rows, label in zip(class_rows(codes, len(labels)), labels, strict=True):
+            index = positions[rows]
             if len(index):
                 pilots[label] = sketch(
-                    ids[index],
-                    scores[index],
+                    ids[rows],
+                    scores[rows],
                     partial(_raw_rows, columns, index),
                     max(1, self.pilot_rows // len(labels)),
-                    uniforms=u[index],
-                    base=None if columns.weights is None else columns.weights[index],
+                    uniforms=u[rows],
+                    base=None if columns.weights is None else columns.weights[rows],
                 )
         return Survey(found, pilots)
 
@@ -180,7 +184,7 @@ def sketch_rows(recipe: Recipe, columns: Columns, ids: Ids) -> Node:
         name: sketch(
             ids,
             scores[name],
-            lambda kept: {**{k: b[kept] for k, b in blocks.items()}, "y": y[kept]},
+            lambda kept: {**{k: take_rows(b, kept) for k, b in blocks.items()}, "y": y[kept]},
             recipe.leaf_size,
             uniforms=uniforms(ids, recipe.seed, name),
             base=base,
@@ -222,21 +226,13 @@ def _classes(columns: Columns) -> tuple[npt.NDArray[Any], tuple[Level | None, ..
     return np.zeros(len(columns), dtype=np.int32), (None,)
 
 
-def _local_design(block: npt.NDArray[Any], found: Moments) -> npt.NDArray[Any]:
-    """Numeric block standardised by the chunk's own moments, with the constant first; missing cells at the mean."""
-    out = np.empty((block.shape[1] + 1, len(block)), dtype=block.dtype).T
-    out[:, 0] = 1
-    spread = np.where(found.std > 0, found.std, 1.0)
-    for j in range(block.shape[1]):
-        out[:, j + 1] = (block[:, j] - block.dtype.type(found.mean[j])) / block.dtype.type(spread[j])
-    np.nan_to_num(out, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
-    return out
-
-
 def _raw_rows(columns: Columns, among: npt.NDArray[Any], kept: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
     """Rows as pass 1 keeps them: categories by value, since no global codes exist yet."""
     index = among[kept]
-    out: dict[str, npt.NDArray[Any]] = {"numbers": columns.numbers[index], "times": columns.times[index]}
+    out: dict[str, npt.NDArray[Any]] = {
+        "numbers": take_rows(columns.numbers, index),
+        "times": take_rows(columns.times, index),
+    }
     features = [f for f in columns.schema.features if f.kind == "categorical"]
     for j, (feature, coded) in enumerate(zip(features, columns.categories, strict=True)):
         levels = np.array(
