@@ -15,6 +15,7 @@ from coretree.data.categories import DistinctCount, HeavyHitters, distinct_count
 from coretree.data.columns import Changes, Coded, Columns, class_rows, take_rows
 from coretree.data.columns import Level as Level
 from coretree.data.moments import Moments, moments
+from coretree.data.digest_arrays import pack, unpack
 from coretree.data.quantiles import Digest, digests
 from coretree.data.schema import Schema
 from coretree.data.times import datetime_parts, part_names
@@ -125,9 +126,9 @@ class Profile:
         out: State = {"n_thin": np.array(self.n_thin), **_prefix("changes", self.changes.state())}
         labels = self.labels
         out["labels"] = np.array([label_text(k) for k in labels], dtype=object)
+        out |= _prefix("quantiles", pack(self.quantiles))
         parts: dict[str, Sequence[Any]] = {
             "class": [self.by_class[k] for k in labels],
-            "quantiles": self.quantiles,
             "frequent": self.frequent,
             "distinct": self.distinct,
             "ends": (self.target, self.seconds),
@@ -153,7 +154,7 @@ class Profile:
         return cls(
             changes=Changes.from_state(grouped.get("changes", {})),
             by_class=dict(zip(map(label_from_text, state["labels"]), many("class", Moments), strict=True)),
-            quantiles=many("quantiles", Digest),
+            quantiles=tuple(unpack(grouped["quantiles"])),
             frequent=many("frequent", HeavyHitters),
             distinct=many("distinct", DistinctCount),
             target=target,
