@@ -21,7 +21,7 @@ SCALE = np.exp(_fixed.normal(size=N_FEATURES) * 1.5).astype(np.float32)
 OFFSET = (_fixed.normal(size=N_FEATURES) * 10).astype(np.float32)
 HELD_OUT = 1_000_000  # number of the file that nobody trains on
 
-WIDE_NUMBERS, WIDE_TEXTS, WIDE_GROUP_ROWS = 180, 20, 25_000
+WIDE_NUMBERS, WIDE_TEXTS, WIDE_GROUP_ROWS = 180, 20, 50_000
 
 
 def ten_classes(i: int, rows: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int8]]:
@@ -48,13 +48,13 @@ def narrow(i: int, rows: int) -> dict[str, Any]:
 
 
 def wide(i: int, rows: int) -> dict[str, Any]:
-    """200 columns: 180 float32 (a fifth with 5 % missing), 20 texts of 3 to 400 skewed levels; a 10 % binary target."""
+    """200 columns: 180 float32 (a fifth with 5 % missing), 20 texts of 3 to 60 skewed levels; a 10 % binary target."""
     rng = np.random.default_rng([13, i])
     X = rng.standard_normal((WIDE_NUMBERS, rows), dtype=np.float32)
     z = X[:10].sum(axis=0) * 0.4 - 3.0
     columns: dict[str, Any] = {}
     for j in range(WIDE_TEXTS):
-        n_levels = int(np.geomspace(3, 400, WIDE_TEXTS)[j])
+        n_levels = int(np.geomspace(3, 60, WIDE_TEXTS)[j])
         codes = np.minimum(rng.geometric(min(0.5, 6 / n_levels), rows) - 1, n_levels - 1)
         z = z + 0.3 * np.sin(codes)
         levels = pa.array([f"level {k}" for k in range(n_levels)])
@@ -98,4 +98,4 @@ def write_narrow(folder: Path, rows: int) -> None:
 
 def write_wide(folder: Path, rows: int) -> None:
     """Write the wide, mixed table."""
-    write_table(folder, rows, wide, file_rows=4 * WIDE_GROUP_ROWS, group_rows=WIDE_GROUP_ROWS)
+    write_table(folder, rows, wide, file_rows=2 * WIDE_GROUP_ROWS, group_rows=WIDE_GROUP_ROWS)

@@ -14,8 +14,8 @@ import pyarrow as pa
 from coretree.data.categories import DistinctCount, HeavyHitters, distinct_count, heavy_hitters
 from coretree.data.columns import Changes, Coded, Columns, class_rows, take_rows
 from coretree.data.columns import Level as Level
-from coretree.data.moments import Moments, moments
 from coretree.data.digest_arrays import pack, unpack
+from coretree.data.moments import Moments, moments
 from coretree.data.quantiles import Digest, digests
 from coretree.data.schema import Schema
 from coretree.data.times import datetime_parts, part_names

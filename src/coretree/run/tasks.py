@@ -18,7 +18,7 @@ from coretree.coreset.pilot import pilot_scores
 from coretree.coreset.priority import Sketch, sketch
 from coretree.coreset.rows import row_ids, uniforms
 from coretree.coreset.scores import balanced_scores, robust_scores, uniform_scores
-from coretree.coreset.totals import thinning, totals_at
+from coretree.coreset.totals import hessian_rows, thinning, totals_at
 from coretree.data.clean import CleanRules, clean
 from coretree.data.columns import Coded, Columns, class_rows, grouped, take_rows
 from coretree.data.dataset import Dataset, leaf_chunks
@@ -37,8 +37,6 @@ from coretree.tree.recipe import Recipe, load_recipe
 from coretree.tree.store import Store, node_key
 
 Ids = npt.NDArray[np.uint64]
-# The softmax's Hessian only gives the direction of one constraint: so many rows a parameter (and at least so many) do.
-HESSIAN_ROWS, HESSIAN_ROWS_A_PARAMETER = 20_000, 100
 
 
 @dataclass(frozen=True)
@@ -191,8 +189,9 @@ def sketch_rows(recipe: Recipe, columns: Columns, ids: Ids) -> Node:
         )
         for name in recipe.objectives
     }
-    rows = max(HESSIAN_ROWS, HESSIAN_ROWS_A_PARAMETER * pilot.theta.size)
-    thin = thinning(uniforms(ids, recipe.seed, "hessian"), scores["robust"], rows)
+    enough = hessian_rows(pilot)
+    u = uniforms(ids, recipe.seed, "hessian")
+    thin = None if enough is None else thinning(u, scores["robust"], enough)
     moments = exact_moments(recipe, X, y, base) if recipe.exact else {}
     return Node(sketches, totals_at(X, y, base, pilot, thin=thin), moments)
 
