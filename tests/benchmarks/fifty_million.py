@@ -135,7 +135,7 @@ def ours(folder: Path, rows: int, table: str, executor: Any, size: int, repeats:
     """Scan, build, fit and retrain in turns."""
     pids = list(executor.client.run(os.getpid).values())
     meter, found = Meter(pids), []
-    X, y = held_out(TABLES[table][1], HELD_OUT_ROWS)
+    X, y = held_out(TABLES[table][1], min(HELD_OUT_ROWS, max(rows, 20_000)))
 
     def note(method: str, model: Any = None) -> None:
         loss = None if model is None else float(log_loss(y, model.predict_proba(X), labels=model.classes_))
@@ -282,7 +282,7 @@ OTHERS: dict[str, Callable[[Path], Any]] = {"sklearn": in_memory, "sgd": stream,
 
 def other(name: str, folder: Path, rows: int) -> Measured:
     """Run one of the others; meant for a process of its own."""
-    X, y = held_out(narrow, HELD_OUT_ROWS)
+    X, y = held_out(narrow, min(HELD_OUT_ROWS, max(rows, 20_000)))
     meter = Meter([])
     with warnings.catch_warnings(), meter():
         warnings.simplefilter("ignore", ConvergenceWarning)
