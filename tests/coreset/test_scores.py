@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -128,3 +130,19 @@ def test_counts_must_fit_the_loss(name: str, counts: list[int]) -> None:
         pilot_state(np.ones((5, 1)), np.zeros(5), np.ones(5), name, counts)
     with pytest.raises(ValueError, match="at least one pilot row"):
         pilot_state(np.ones((0, 1)), np.zeros(0), np.ones(0), name, counts)
+
+
+def test_class_leverage_is_that_of_the_rows_own_class() -> None:
+    X, y = two_classes(3)
+    state = pilot_state(X, y, np.ones(len(y)), "logistic", np.bincount(y))
+    swapped = replace(state, class_whiteners=state.class_whiteners[::-1].copy())
+    a, b = robust_scores(X, y, state), robust_scores(X, y, swapped)
+    for c in (0, 1):
+        own, other = (np.minimum(np.square(X @ state.class_whiteners[k]).sum(1), 1) for k in (c, 1 - c))
+        assert np.allclose((a - b)[y == c], (0.3 / (2 * 3) * (own - other))[y == c])
+
+
+def two_classes(d: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(6)
+    X = np.column_stack([np.ones(900), rng.standard_normal((900, d - 1)) * [1, 3]])
+    return X, (X[:, 1] + 0.2 * rng.standard_normal(900) > 1).astype(int)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from coretree.coreset.derivatives import gradient_and_hessian
 from coretree.coreset.losses import loss_named
 from coretree.coreset.scores import PilotState, pilot_state, robust_scores
-from coretree.coreset.totals import Totals, thinning, totals_at
+from coretree.coreset.totals import WIDE, Totals, hessian_rows, thinning, totals_at
 
 Problem = tuple[np.ndarray, np.ndarray, np.ndarray, PilotState]
 
@@ -117,3 +117,18 @@ def test_state_round_trips_exactly(hessian: Literal["full", "none"]) -> None:
     assert (back.n_rows, back.weight, back.loss) == (t.n_rows, t.weight, t.loss)
     assert back.state().keys() == t.state().keys()
     assert all(np.array_equal(v, back.state()[k]) for k, v in t.state().items())
+
+
+def test_wide_models_of_one_margin_thin_their_hessian_where_the_caller_does() -> None:
+    rng = np.random.default_rng(8)
+    X = np.column_stack([np.ones(4000), rng.standard_normal((4000, WIDE))])
+    y = (X[:, 1] > rng.standard_normal(4000)).astype(int)
+    state = pilot_state(X[:1500], y[:1500], np.ones(1500), "logistic", np.bincount(y) * 100)
+    assert hessian_rows(state) == 400 * (WIDE + 1)
+    u = np.random.default_rng(9).random(4000)
+    thin = thinning(u, np.full(4000, 1e-4), 5_000)
+    full, some = totals_at(X, y, None, state), totals_at(X, y, None, state, thin=thin)
+    assert close(full, totals_at(X, y, None, state, thin=(np.ones(4000, bool), 1.0)))
+    assert not np.allclose(some.hessian, full.hessian, rtol=1e-3)
+    assert np.isclose(np.trace(some.hessian), np.trace(full.hessian), rtol=0.1)
+    assert np.array_equal(some.gradient, full.gradient)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from coretree.data import moments as module
-from coretree.data.moments import Moments, moments
+from coretree.data.moments import Moments, moments, standardised
 
 Floats = npt.NDArray[np.float64]
 laws = settings(max_examples=25, deadline=None)
@@ -211,3 +211,29 @@ def test_speed() -> None:
         moments(X)
         took.append(time.perf_counter() - start)
     assert min(took) < 0.05  # 0.010 s where it was measured
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_columns_with_gaps_are_those_of_their_present_values(order: str, dtype: type[np.floating]) -> None:
+    rng = np.random.default_rng(5)
+    X = rng.normal(3, 2, (30_000, 6)).astype(dtype, order=order)
+    X[rng.random(len(X)) < 0.3, 1] = np.nan
+    X[1:, 3] = np.nan
+    X[:, 4] = np.nan
+    m = moments(X)
+    assert m.missing.tolist()[0::2] == [0, 0, 30_000]
+    for j in range(6):
+        alone = moments(X[~np.isnan(X[:, j]), j : j + 1])
+        assert m.count[j] == alone.n_rows
+        for mine, own in zip(m.columns, alone.columns, strict=True):
+            assert np.allclose(mine[j], own[0], rtol=1e-12, atol=0)
+
+
+def test_standardised_columns_are_finite_whatever_the_column() -> None:
+    big = np.finfo(np.float64).max
+    X = np.column_stack([[1.0, 3.0, np.nan], [np.nan] * 3, [5.0] * 3, [big, -big, 0.0]])
+    out = standardised(X, moments(X))
+    assert np.isfinite(out).all()
+    assert out[:, :2].tolist() == [[1, -1], [1, 1], [1, 0]]
+    assert not out[:, 2:4].any()

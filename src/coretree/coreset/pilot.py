@@ -13,6 +13,7 @@ from scipy.special import logsumexp
 from coretree.coreset.derivatives import (
     Matrix,
     as_floating,
+    blocks,
     first_bad_row,
     gradient,
     gradient_and_hessian,
@@ -75,11 +76,19 @@ def pilot_scores(X: Matrix, y_codes: npt.NDArray[Any], n_classes: int) -> Float:
         A = X[own]
         if not len(A):
             continue
-        gram = np.asarray(A.T @ A, np.float64) + 1e-3 * min(len(A), 50) * spread
+        gram = _gram(A) + 1e-3 * min(len(A), 50) * spread
         h = leverages(A, whitener(gram))
         total = h.sum()
         scores[own] = 0.5 + 0.5 * (len(A) * h / total if total > 0 else 1.0)
     return scores
+
+
+def _gram(A: Matrix) -> Float:
+    """Sum of x x', block by block: products of a few columns are fastest where a block stays in the cache."""
+    total = np.zeros((A.shape[1], A.shape[1]))
+    for part in blocks(len(A)):
+        total += A[part].T @ A[part]
+    return total
 
 
 def _members(codes: npt.NDArray[Any], n_classes: int) -> list[slice | Index]:

@@ -200,7 +200,7 @@ def robust_scores(X: Matrix, y: npt.NDArray[Any], state: PilotState) -> Float:
             A, at = X[part], codes[part]
             lengths = squared_lengths(A, W)
             pull, lift = _pull(A, y[part], state, kind, lengths[0])
-            score = mix[0] * pull.astype(np.float64) / state.norms[0] + floor[at]
+            score = mix[0] * pull.astype(np.float64) / state.norms[0] + floor.take(at)
             if mix[1]:
                 score += mix[1] * lift.astype(np.float64) / state.norms[1]
             score += a_feature * np.minimum(_own(lengths, at), 1.0)

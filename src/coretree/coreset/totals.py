@@ -13,7 +13,6 @@ from coretree.coreset.derivatives import (
     Matrix,
     as_floating,
     blocks,
-    gradient,
     margins,
     softmax_hessian,
     weighted_gram,
@@ -220,17 +219,20 @@ def totals_at(
     for part in blocks(len(X)):
         A, v, t = X[part], weight[part], codes[part] if softmax else y[part]
         z = margins(A, state.theta)
-        member = (few[part] == np.arange(K, dtype=few.dtype)[:, None]).astype(A.dtype)
+        both = np.empty((p // d + K, len(A)), A.dtype)  # slopes and class membership, for one product with the rows
+        slopes, member = both[:-K], both[-K:]
+        member[:] = few[part] == np.arange(K, dtype=few.dtype)[:, None]
         if isinstance(kind, Softmax):
-            value, slopes = kind.value_and_probabilities(z, t)
-            slopes -= member.T
+            value, p_rows = kind.value_and_probabilities(z, t)
+            np.subtract(p_rows.T, member, out=slopes)
         else:
-            value, slopes = kind.value(z, t), kind.slope(z, t)
+            value, slopes[0] = kind.value(z, t), kind.slope(z, t)
         loss += float(v @ value.astype(np.float64, copy=False))
-        g += gradient(A, slopes, None if base is None else v)
         if base is not None:
-            member *= v.astype(A.dtype)
-        sums += member @ A
+            both *= v.astype(A.dtype)
+        products = (both @ A).astype(np.float64)
+        g += products[:-K].ravel()
+        sums += products[-K:]
         if H is not None and not thinned:
             H += weighted_gram(A, v * kind.curvature(z, t))
     if H is not None and thinned:

@@ -66,8 +66,8 @@ def whitener(gram: Float) -> Float:
 
 
 def block_rows(W: Float) -> int:
-    """Rows of a block whose whitened form, 4 MiB in float32, stays near a core's cache."""
-    return int(np.clip(2**20 // max(W[..., 0, :].size, 1), 1024, 16_384))
+    """Rows of a block whose whitened form, 1 MiB in float32, stays in a core's second cache."""
+    return int(np.clip(2**18 // max(W[..., 0, :].size, 1), 512, 4_096))
 
 
 def squared_lengths(X: Matrix, W: Float) -> Matrix:

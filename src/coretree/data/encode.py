@@ -112,11 +112,10 @@ def _number(
             column += x.dtype.type(float(rounded) - float(center))
     else:
         np.subtract(x, center, out=column, casting="same_kind")
-    column /= spread
+    column /= out.dtype.type(spread)  # a float64 would take a float32 column through float64 and back
     if np.isfinite(prep.low[j]) or np.isfinite(prep.high[j]):
         np.clip(column, (prep.low[j] - center) / spread, (prep.high[j] - center) / spread, out=column)
-    with np.errstate(over="ignore", invalid="ignore"):
-        whole = bool(np.isfinite(column.sum()))  # a sum carries a NaN along, at a fraction of the cost of looking
+    whole = not len(column) or not np.isnan(column.min())  # the minimum carries a NaN along, without a mask
     if whole and (j, True) not in place:
         return
     missing = np.isnan(x)

@@ -166,7 +166,7 @@ def moments(X: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> Moments:
 
     Notes
     -----
-    O(n p): 125,000 x 20 float32 take about 10 ms on one thread, about three times that with NaNs or weights.
+    O(n p): 125,000 x 20 float32 take about 8 ms on one thread, about three times that with weights.
 
     Examples
     --------
@@ -179,12 +179,14 @@ def moments(X: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> Moments:
     X = np.asarray(X)
     if X.ndim != 2:
         raise ValueError(f"X must have shape (n, p), but has shape {X.shape}; use X.reshape(-1, 1) for one column")
-    w = None if weights is None else _checked(weights, len(X))
+    if weights is None:
+        return _unweighted(X) if len(X) else Moments.empty(X.shape[1])
+    w = _checked(weights, len(X))
     total = Moments.empty(X.shape[1])
     step = max(16, BLOCK_VALUES // max(1, X.shape[1]))
     for start in range(0, len(X), step):
         rows = slice(start, start + step)
-        total = total + (_plain_block(X[rows]) if w is None else _masked_block(X[rows], w[rows]))
+        total = total + _masked_block(X[rows], w[rows])
     return total
 
 
@@ -214,8 +216,8 @@ def standardised(block: npt.NDArray[Any], found: Moments) -> npt.NDArray[Any]:
         for j in range(block.shape[1]):
             column = out[:, j + 1]
             np.subtract(block[:, j], block.dtype.type(found.mean[j]), out=column)
-            column /= block.dtype.type(spread[j])
-            if not np.isfinite(column.sum()):  # a sum carries a NaN along, at a fraction of the cost of looking
+            column *= block.dtype.type(1 / spread[j])
+            if len(column) and not -np.inf < column.min() <= column.max() < np.inf:  # false for a NaN, too
                 np.nan_to_num(column, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
     return out
 
@@ -230,26 +232,44 @@ def _checked(weights: npt.ArrayLike, n: int) -> Floats:
     return w
 
 
-def _plain_block(block: npt.NDArray[Any]) -> Moments:
-    """Moments of one block of rows, unweighted; columns with a missing value are left to `_masked_block`."""
-    n = len(block)
+def _unweighted(X: npt.NDArray[Any]) -> Moments:
+    """Moments of rows of weight 1: ends of whole columns, then block by block; a column with gaps on its own."""
+    n, p = X.shape
     # ends in the data's own type: exact, and half the memory where that is float32
-    minimum, maximum = (end(block.T, axis=1).astype(np.float64) for end in (np.min, np.max))
-    gaps = np.isnan(minimum)  # the minimum carries a NaN along, so no pass over the block is spent on looking
-    if gaps.all():
-        return _masked_block(block, np.ones(n))
+    minimum, maximum = (np.asarray(end(X.T, axis=1), np.float64) for end in (np.min, np.max))
+    gaps = np.isnan(minimum)  # the minimum carries a NaN along, so no pass over the data is spent on looking
+    full = slice(None) if not gaps.any() else np.flatnonzero(~gaps)
+    total = Moments.empty(int(p - np.count_nonzero(gaps)))
+    step = max(16, BLOCK_VALUES // max(1, total.n_features))
+    for start in range(0, n if total.n_features else 0, step):
+        total = total + _plain_block(X[start : start + step].T[full], minimum[full], maximum[full])
+    if p and not gaps.any():
+        return total
+    out = Moments(n, float(n), *(np.zeros(p) for _ in range(5)))
+    _put(out, full, total)
+    for j in np.flatnonzero(gaps):
+        column = X[:, j]
+        present = column[np.flatnonzero(~np.isnan(column))].reshape(-1, 1)
+        _put(out, slice(j, j + 1), _unweighted(present) if len(present) else Moments.empty(1))
+    return out
+
+
+def _put(whole: Moments, columns: Any, part: Moments) -> None:
+    """Write the moments of some columns where those of all are gathered."""
+    for mine, theirs in zip(whole.columns, part.columns, strict=True):
+        mine[columns] = theirs
+
+
+def _plain_block(block: npt.NDArray[Any], minimum: Floats, maximum: Floats) -> Moments:
+    """Moments of one block, columns first, of weight 1 and without gaps; the ends may be those of more rows."""
     # columns as contiguous float64 rows: whatever the order of X, every reduction below runs along memory
-    values = np.array(block.T, np.float64, order="C")
+    values = np.array(block, np.float64, order="C")
+    n = values.shape[1]
     with np.errstate(invalid="ignore", over="ignore"):
         mean = values.sum(axis=1) / n
         values -= mean[:, None]
         m2 = np.einsum("ij,ij->i", values, values)
-    count = np.full(len(values), float(n))
-    if gaps.any():
-        part = _masked_block(block[:, gaps], np.ones(n))
-        for whole, own in zip((count, mean, m2, minimum, maximum), part.columns, strict=True):
-            whole[gaps] = own
-    return Moments(n, float(n), count, mean, m2, minimum, maximum)
+    return Moments(n, float(n), np.full(len(values), float(n)), mean, m2, minimum, maximum)
 
 
 def _masked_block(block: npt.NDArray[Any], w: Floats) -> Moments:
