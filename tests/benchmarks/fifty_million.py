@@ -66,6 +66,7 @@ class Measured:
     method: str
     wall_s: float
     cpu_s: float
+    client_cpu_s: float
     workers_mib: tuple[int, ...]
     client_mib: int
     bytes_read: int
@@ -79,22 +80,24 @@ class Meter:
         self.workers, self.client = pids, os.getpid()
         self.found: dict[str, Any] = {}
 
-    def _used(self) -> tuple[float, int]:
+    def _used(self) -> tuple[float, float, int]:
         processes = [psutil.Process(pid) for pid in (*self.workers, self.client)]
         if not self.workers:  # one of the others, which may have started processes of its own (Spark's Java)
             processes += processes[0].children(recursive=True)
-        times = [p.cpu_times() for p in processes]
-        return sum(t.user + t.system for t in times), sum(p.io_counters().read_chars for p in processes)
+        seconds = [t.user + t.system for t in (p.cpu_times() for p in processes)]
+        client = seconds[len(self.workers)]
+        return sum(seconds), client, sum(p.io_counters().read_chars for p in processes)
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
         with PeakMemory([*self.workers, self.client]) as memory:
-            (cpu, read), started = self._used(), time.perf_counter()
+            (cpu, client, read), started = self._used(), time.perf_counter()
             yield
-            wall, (cpu_after, read_after) = time.perf_counter() - started, self._used()
+            wall, (cpu_after, client_after, read_after) = time.perf_counter() - started, self._used()
         self.found = {
             "wall_s": wall,
             "cpu_s": cpu_after - cpu,
+            "client_cpu_s": client_after - client,
             "bytes_read": read_after - read,
             "workers_mib": tuple(memory.peak[p] >> 20 for p in self.workers),
             "client_mib": memory.peak[self.client] >> 20,
@@ -345,19 +348,19 @@ def slope(found: list[Measured], method: str) -> float | None:
 def markdown(facts: dict[str, Any]) -> str:
     """Medians as a table; ratios are to the bare scan of the same size."""
     found = [Measured(**m) for m in facts["measured"]]
-    names = ["rows", "what", "wall s", "CPU s", "x scan's wall", "x scan's CPU"]
+    names = ["rows", "what", "wall s", "CPU s", "of it client", "x scan's wall", "x scan's CPU"]
     names += ["workers MiB", "client MiB", "MB read", "log loss"]
     lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
     for rows, method in dict.fromkeys((m.rows, m.method) for m in sorted(found, key=lambda m: m.rows)):
-        wall, cpu, read, loss = (
-            _typical(found, rows, method, f) for f in ("wall_s", "cpu_s", "bytes_read", "log_loss")
-        )
+        fields = ("wall_s", "cpu_s", "client_cpu_s", "bytes_read", "log_loss")
+        wall, cpu, client, read, loss = (_typical(found, rows, method, f) for f in fields)
         runs = [m for m in found if (m.rows, m.method) == (rows, method)]
         workers = ", ".join(str(max(peaks)) for peaks in zip(*(m.workers_mib for m in runs), strict=True)) or "-"
         ratios = [x / _typical(found, rows, "bare scan", f) for x, f in ((wall, "wall_s"), (cpu, "cpu_s"))]
+        quality = "-" if math.isnan(loss) else f"{loss:.4f}"
         lines.append(
-            f"| {rows:,} | {method} | {wall:.2f} | {cpu:.2f} | {ratios[0]:.1f} | {ratios[1]:.1f} | {workers} "
-            f"| {max(m.client_mib for m in runs)} | {read / 1e6:.0f} | {'-' if math.isnan(loss) else f'{loss:.4f}'} |"
+            f"| {rows:,} | {method} | {wall:.2f} | {cpu:.2f} | {client:.2f} | {ratios[0]:.1f} | {ratios[1]:.1f} "
+            f"| {workers} | {max(m.client_mib for m in runs)} | {read / 1e6:.0f} | {quality} |"
         )
     return "\n".join([*lines, "", f"{facts['machine']}; {facts['date']}; medians of the runs of each kind."])
 

@@ -36,7 +36,7 @@ def test_both_streams_learn_the_same(tmp_path):
 
 
 def fact(rows: int, method: str, cpu_s: float) -> Measured:
-    return Measured(rows, method, cpu_s / 2, cpu_s, (300, 310), 400, 10 * rows, 1.25 if method == "fit" else None)
+    return Measured(rows, method, cpu_s / 2, cpu_s, 0.5, (300, 310), 400, 10 * rows, 1.25 if method == "fit" else None)
 
 
 def test_report_of_several_sizes(tmp_path):
@@ -44,7 +44,7 @@ def test_report_of_several_sizes(tmp_path):
     found = [fact(n, m, n * 1e-6 * c) for n in (10**6, 10**7) for m, c in (("bare scan", 1), ("build", 4), ("fit", 9))]
     assert slope(found, "build") == pytest.approx(1.0)
     facts = {"table": "narrow", "machine": "here", "date": "today", "measured": [asdict(m) for m in found]}
-    assert "| 10,000,000 | build | 20.00 | 40.00 | 4.0 | 4.0 | 300, 310 | 400 | 100 | - |" in markdown(facts)
+    assert "| 10,000,000 | build | 20.00 | 40.00 | 0.50 | 4.0 | 4.0 | 300, 310 | 400 | 100 | - |" in markdown(facts)
     write(facts, tmp_path / "out")
     assert json.loads((tmp_path / "out" / "fifty_million-narrow.json").read_text())["table"] == "narrow"
     assert (tmp_path / "out" / "fifty_million-narrow.png").stat().st_size > 10_000

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coretree.coreset.whiten import SKETCH_COLUMNS, block_rows, leverages, squared_lengths, whitener
+from coretree.coreset.whiten import SKETCH_COLUMNS, leverages, whitener
 
 
 @given(st.integers(1, 12), st.integers(0, 2**32 - 1))
@@ -47,14 +47,3 @@ def test_wide_matrices_are_sketched_without_bias(dtype: type[np.floating]) -> No
     ratio = leverages(np.asfortranarray(X, dtype), W) / np.square(Q).sum(1)
     assert abs(ratio.mean() - 1) < 0.05  # columns of the sketch are shared, so rows are not independent
     assert ratio.std() < 0.35  # sqrt(2 / 32) = 0.25 in theory
-
-
-def test_a_stack_of_whiteners_gives_the_lengths_of_each_and_blocks_shrink_with_it() -> None:
-    X = np.random.default_rng(3).standard_normal((500, 4))
-    stack = np.stack([whitener(X[:250].T @ X[:250]), whitener(X[250:].T @ X[250:])])
-    both = squared_lengths(X, stack)
-    assert both.shape == (2, 500)
-    for lengths, W in zip(both, stack, strict=True):
-        assert np.allclose(lengths, np.square(X @ W).sum(1))
-        assert np.allclose(lengths, squared_lengths(X, W))
-    assert block_rows(np.zeros((3, 21, 21))) == 4096 >= block_rows(np.zeros((9, 300, 300))) == 512

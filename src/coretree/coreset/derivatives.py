@@ -22,13 +22,28 @@ Matrix: TypeAlias = npt.NDArray[Any]
 WIDE_NEWTON = 300
 """Columns beyond which Newton's method takes its Hessian in float32."""
 
-_BLOCK = 4_096  # rows: a block of a few dozen columns and its temporaries stay in a core's second cache (1 to 2 MiB)
+_BLOCK = 2_048  # rows: a block of a few dozen columns and its temporaries stay in a core's second cache (1 to 2 MiB)
+_SMALL_PRODUCT = (
+    1_000_000  # multiply-adds up to which OpenBLAS takes its kernel for small matrices: 2 to 6 times as fast
+)
 
 
 def blocks(n: int, size: int = _BLOCK) -> Iterator[slice]:
     """Cut n rows into consecutive slices."""
     for start in range(0, n, size):
         yield slice(start, min(start + size, n))
+
+
+def block_rows(m: int, d: int) -> int:
+    """Return the rows of a block for products of an (m, d) matrix with them: few where that makes them fast.
+
+    Examples
+    --------
+    >>> block_rows(10, 21), block_rows(30, 30), block_rows(100, 100)
+    (2048, 1111, 2048)
+    """
+    small = _SMALL_PRODUCT // max(m * d, 1)
+    return min(small, _BLOCK) if small >= 512 else _BLOCK
 
 
 def as_floating(X: npt.NDArray[Any]) -> Matrix:
@@ -71,9 +86,11 @@ def objective(theta: Float, X: Matrix, y: npt.NDArray[Any], w: Float, loss: Loss
     return total
 
 
-def gradient(X: Matrix, slopes: Matrix, w: npt.NDArray[Any]) -> Float:
-    """Return sum of w * slope * x, flattened: shape (d,) or (K d,)."""
-    weighted = slopes * (w if slopes.ndim == 1 else w[:, None]).astype(X.dtype, copy=False)
+def gradient(X: Matrix, slopes: Matrix, w: npt.NDArray[Any] | None) -> Float:
+    """Return sum of w * slope * x (None: 1 each), flattened: shape (d,) or (K d,)."""
+    weighted = slopes
+    if w is not None:
+        weighted = slopes * (w if slopes.ndim == 1 else w[:, None]).astype(X.dtype, copy=False)
     return np.asarray(weighted.T @ X, np.float64).ravel()
 
 

@@ -13,6 +13,7 @@ from scipy.special import logsumexp
 from coretree.coreset.derivatives import (
     Matrix,
     as_floating,
+    block_rows,
     blocks,
     first_bad_row,
     gradient,
@@ -29,6 +30,7 @@ from coretree.coreset.whiten import leverages, whitener
 
 _NEWTON_LIMIT = 600  # parameters of a softmax model up to which its Hessian is worth factoring
 _MAX_STEPS = 60
+_FEW_COLUMNS = 64
 
 
 def pilot_scores(X: Matrix, y_codes: npt.NDArray[Any], n_classes: int) -> Float:
@@ -85,10 +87,13 @@ def pilot_scores(X: Matrix, y_codes: npt.NDArray[Any], n_classes: int) -> Float:
 
 def _gram(A: Matrix) -> Float:
     """Sum of x x', block by block: products of a few columns are fastest where a block stays in the cache."""
-    total = np.zeros((A.shape[1], A.shape[1]))
-    for part in blocks(len(A)):
-        total += A[part].T @ A[part]
-    return total
+    d = A.shape[1]
+    total = np.zeros((d, d))
+    for part in blocks(len(A), block_rows(d, d)):
+        block = A[part]
+        # the product of a block with itself goes to BLAS's syrk, which is slow for few columns; with a copy it does not
+        total += block.T @ (block.copy(order="F") if d < _FEW_COLUMNS else block)
+    return 0.5 * (total + total.T)
 
 
 def _members(codes: npt.NDArray[Any], n_classes: int) -> list[slice | Index]:

@@ -14,11 +14,20 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from coretree.coreset.derivatives import Matrix, as_floating, blocks, first_bad_row, margins, penalty, weighted_gram
+from coretree.coreset.derivatives import (
+    Matrix,
+    as_floating,
+    block_rows,
+    blocks,
+    first_bad_row,
+    margins,
+    penalty,
+    weighted_gram,
+)
 from coretree.coreset.losses import Loss, loss_named
 from coretree.coreset.pilot import class_grams, fit_pilot
 from coretree.coreset.rows import Float
-from coretree.coreset.whiten import block_rows, squared_lengths, whitener
+from coretree.coreset.whiten import squared_lengths, whitener
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,14 +200,14 @@ def robust_scores(X: Matrix, y: npt.NDArray[Any], state: PilotState) -> Float:
     K, n = state.n_classes, max(float(state.counts.sum()), 1.0)
     mix = (0.4, 0.4, 0.1, 0.05) if "hinge" in state.loss and state.loss != "squared_hinge" else (0.5, 0.0, 0.3, 0.1)
     floor = mix[3] / n + mix[3] / (K * np.maximum(state.counts, 1.0))
-    W = state.hessian_whitener[None]
-    if not _one_gram(kind):  # all in one product: it costs less than to pick out the rows of each class
-        W = np.concatenate([W, state.class_whiteners])
+    W = [state.hessian_whitener]
+    if not _one_gram(kind):  # for all rows: it costs less than to pick out those of each class
+        W += list(state.class_whiteners)
     a_feature = mix[2] / (len(state.class_whiteners) * state.n_features)
     with np.errstate(over="ignore", invalid="ignore"):
-        for part in blocks(len(X), block_rows(W)):
+        for part in blocks(len(X), block_rows(*W[0].shape)):
             A, at = X[part], codes[part]
-            lengths = squared_lengths(A, W)
+            lengths = [squared_lengths(A, own) for own in W]
             pull, lift = _pull(A, y[part], state, kind, lengths[0])
             score = mix[0] * pull.astype(np.float64) / state.norms[0] + floor.take(at)
             if mix[1]:
@@ -264,7 +273,7 @@ def _one_gram(kind: Loss) -> bool:
     return kind.kind == "multiclass" or kind.name == "squared"
 
 
-def _own(lengths: Matrix, codes: npt.NDArray[np.intp]) -> Float:
+def _own(lengths: list[Matrix], codes: npt.NDArray[np.intp]) -> Float:
     """Leverage of each row in the Gram matrix of its class, as float64; the first of ``lengths`` is the Hessian's."""
     found = lengths[-1]
     for c in range(len(lengths) - 2):

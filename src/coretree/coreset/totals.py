@@ -12,7 +12,9 @@ import numpy.typing as npt
 from coretree.coreset.derivatives import (
     Matrix,
     as_floating,
+    block_rows,
     blocks,
+    gradient,
     margins,
     softmax_hessian,
     weighted_gram,
@@ -216,23 +218,20 @@ def totals_at(
     H = np.zeros((p, p)) if wanted else None
     loss, g, sums = 0.0, np.zeros(p), np.zeros((K, d))
     few = codes.astype(np.uint8) if K <= 256 else codes  # compared with every class: narrow codes are faster
-    for part in blocks(len(X)):
+    for part in blocks(len(X), block_rows(K, d)):
         A, v, t = X[part], weight[part], codes[part] if softmax else y[part]
         z = margins(A, state.theta)
-        both = np.empty((p // d + K, len(A)), A.dtype)  # slopes and class membership, for one product with the rows
-        slopes, member = both[:-K], both[-K:]
-        member[:] = few[part] == np.arange(K, dtype=few.dtype)[:, None]
+        member = (few[part] == np.arange(K, dtype=few.dtype)[:, None]).astype(A.dtype)
         if isinstance(kind, Softmax):
-            value, p_rows = kind.value_and_probabilities(z, t)
-            np.subtract(p_rows.T, member, out=slopes)
+            value, slopes = kind.value_and_probabilities(z, t)
+            slopes -= member.T
         else:
-            value, slopes[0] = kind.value(z, t), kind.slope(z, t)
+            value, slopes = kind.value(z, t), kind.slope(z, t)
         loss += float(v @ value.astype(np.float64, copy=False))
+        g += gradient(A, slopes, None if base is None else v)
         if base is not None:
-            both *= v.astype(A.dtype)
-        products = (both @ A).astype(np.float64)
-        g += products[:-K].ravel()
-        sums += products[-K:]
+            member *= v.astype(A.dtype)
+        sums += member @ A
         if H is not None and not thinned:
             H += weighted_gram(A, v * kind.curvature(z, t))
     if H is not None and thinned:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import LinAlgError, solve_triangular
 
-from coretree.coreset.derivatives import Matrix, blocks
+from coretree.coreset.derivatives import Matrix, block_rows, blocks
 from coretree.coreset.rows import Float
 
 EXACT_LIMIT = 300
@@ -65,25 +65,16 @@ def whitener(gram: Float) -> Float:
     return inverse.T @ mix
 
 
-def block_rows(W: Float) -> int:
-    """Rows of a block whose whitened form, 1 MiB in float32, stays in a core's second cache."""
-    return int(np.clip(2**18 // max(W[..., 0, :].size, 1), 512, 4_096))
-
-
 def squared_lengths(X: Matrix, W: Float) -> Matrix:
-    """Return |x'W|^2 of each row in X's precision: shape (n,), or (m, n) for a stack of m whiteners in one product."""
-    stack = W if W.ndim == 3 else W[None]
-    m, d, r = stack.shape
-    V = stack.transpose(0, 2, 1).reshape(m * r, d).astype(X.dtype) @ X.T
+    """Return |x'W|^2 of each row in X's precision, shape (n,)."""
+    V = W.T.astype(X.dtype) @ X.T
     np.square(V, out=V)
-    ones = np.ones(r, X.dtype)  # a product sums columns faster than a reduction along the slow axis
-    lengths = np.stack([ones @ V[i * r : (i + 1) * r] for i in range(m)])
-    return lengths if W.ndim == 3 else lengths[0]
+    return np.ones(len(V), X.dtype) @ V  # a product sums columns faster than a reduction along the slow axis
 
 
 def leverages(X: Matrix, W: Float) -> Float:
     """Return |x'W|^2 of each row as float64, shape (n,), in blocks of rows."""
     out = np.empty(len(X))
-    for part in blocks(len(X), block_rows(W)):
+    for part in blocks(len(X), block_rows(*W.shape)):
         out[part] = squared_lengths(X[part], W)
     return out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -193,15 +193,7 @@ def moments(X: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> Moments:
 def standardised(block: npt.NDArray[Any], found: Moments) -> npt.NDArray[Any]:
     """Return the columns of ``block`` in units of their spread, after a constant first one; missing cells at the mean.
 
-    Parameters
-    ----------
-    block : ndarray of float32 or float64, shape (n, p)
-    found : Moments
-        Of its columns.
-
-    Returns
-    -------
-    ndarray of the same type, shape (n, p + 1), column-major, finite
+    From (n, p) of float32 or float64 to (n, p + 1) of the same type, column-major and finite.
 
     Examples
     --------
@@ -233,43 +225,57 @@ def _checked(weights: npt.ArrayLike, n: int) -> Floats:
 
 
 def _unweighted(X: npt.NDArray[Any]) -> Moments:
-    """Moments of rows of weight 1: ends of whole columns, then block by block; a column with gaps on its own."""
+    """Moments of rows of weight 1: the columns without gaps together, then those with gaps."""
     n, p = X.shape
     # ends in the data's own type: exact, and half the memory where that is float32
     minimum, maximum = (np.asarray(end(X.T, axis=1), np.float64) for end in (np.min, np.max))
     gaps = np.isnan(minimum)  # the minimum carries a NaN along, so no pass over the data is spent on looking
-    full = slice(None) if not gaps.any() else np.flatnonzero(~gaps)
-    total = Moments.empty(int(p - np.count_nonzero(gaps)))
-    step = max(16, BLOCK_VALUES // max(1, total.n_features))
-    for start in range(0, n if total.n_features else 0, step):
-        total = total + _plain_block(X[start : start + step].T[full], minimum[full], maximum[full])
     if p and not gaps.any():
-        return total
+        return _in_blocks(X, slice(None), lambda block: _plain_block(block, minimum, maximum))
     out = Moments(n, float(n), *(np.zeros(p) for _ in range(5)))
-    _put(out, full, total)
-    for j in np.flatnonzero(gaps):
-        column = X[:, j]
-        present = column[np.flatnonzero(~np.isnan(column))].reshape(-1, 1)
-        _put(out, slice(j, j + 1), _unweighted(present) if len(present) else Moments.empty(1))
+    for some, summarise in ((~gaps, lambda b: _plain_block(b, minimum[~gaps], maximum[~gaps])), (gaps, _gappy_block)):
+        if some.any():
+            part = _in_blocks(X, np.flatnonzero(some), summarise)
+            for mine, theirs in zip(out.columns, part.columns, strict=True):
+                mine[some] = theirs
     return out
 
 
-def _put(whole: Moments, columns: Any, part: Moments) -> None:
-    """Write the moments of some columns where those of all are gathered."""
-    for mine, theirs in zip(whole.columns, part.columns, strict=True):
-        mine[columns] = theirs
+def _in_blocks(
+    X: npt.NDArray[Any], columns: slice | npt.NDArray[np.intp], summarise: Callable[[npt.NDArray[Any]], Moments]
+) -> Moments:
+    """Sum of what ``summarise`` finds in each block of rows, given columns first."""
+    step = max(16, BLOCK_VALUES // X.shape[1])
+    first, *rest = (summarise(X[start : start + step].T[columns]) for start in range(0, len(X), step))
+    return sum(rest, first)
 
 
 def _plain_block(block: npt.NDArray[Any], minimum: Floats, maximum: Floats) -> Moments:
     """Moments of one block, columns first, of weight 1 and without gaps; the ends may be those of more rows."""
-    # columns as contiguous float64 rows: whatever the order of X, every reduction below runs along memory
-    values = np.array(block, np.float64, order="C")
+    values = np.array(block, np.float64, order="C")  # whatever the order of X, every reduction runs along memory
     n = values.shape[1]
     with np.errstate(invalid="ignore", over="ignore"):
         mean = values.sum(axis=1) / n
         values -= mean[:, None]
         m2 = np.einsum("ij,ij->i", values, values)
     return Moments(n, float(n), np.full(len(values), float(n)), mean, m2, minimum, maximum)
+
+
+def _gappy_block(block: npt.NDArray[Any]) -> Moments:
+    """Moments of one block, columns first, of weight 1, where values are missing."""
+    values = np.array(block, np.float64, order="C")
+    missing = np.isnan(values)
+    n = values.shape[1]
+    count = (n - np.count_nonzero(missing, axis=1)).astype(np.float64)
+    minimum = np.fmin.reduce(values, axis=1, initial=np.inf)
+    maximum = np.fmax.reduce(values, axis=1, initial=-np.inf)
+    np.copyto(values, 0.0, where=missing)
+    with np.errstate(invalid="ignore", over="ignore"):
+        mean = np.divide(values.sum(axis=1), count, out=np.zeros(len(values)), where=count > 0)
+        values -= mean[:, None]
+        np.copyto(values, 0.0, where=missing)
+        m2 = np.einsum("ij,ij->i", values, values)
+    return Moments(n, float(n), count, mean, m2, minimum, maximum)
 
 
 def _masked_block(block: npt.NDArray[Any], w: Floats) -> Moments:
