@@ -8,7 +8,7 @@ with 1 thread each: (a) a bare scan from Parquet to numpy, (b) a whole ``Coreset
 (d) a fit on a coreset of 2,000 rows of the stored tree, opened anew. ``--table wide`` takes a table of 200 columns, 20
 of them texts. ``--against`` adds, once a size and each in a process of its own: "sklearn" (LogisticRegression on
 everything in memory), "sgd" (SGDClassifier in a stream), "dask-ml" (its Incremental), "spark" (MLlib, where pyspark
-and Java are installed).
+and Java are installed; its memory is that of the Python side).
 
 Reports wall and CPU seconds (all processes), peak memory of each worker and of the client, bytes read, and the
 held-out log loss; prints a Markdown table, and writes it, JSON and a log-log figure where ``--out`` is given.
