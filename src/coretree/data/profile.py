@@ -33,12 +33,17 @@ def numeric_names(schema: Schema) -> tuple[str, ...]:
 
 def numeric_block(columns: Columns) -> npt.NDArray[Any]:
     """Numeric features (n, p), column-major, NaN where missing; the block itself where there are no times."""
-    if not columns.times.shape[1]:
-        return columns.numbers
-    parts = [datetime_parts(columns.times[:, j]) for j in range(columns.times.shape[1])]
-    p = columns.numbers.shape[1]
-    out = np.empty((p + 3 * len(parts), len(columns)), dtype=columns.numbers.dtype).T
-    out[:, :p] = columns.numbers
+    return numeric_parts(columns.numbers, columns.times)
+
+
+def numeric_parts(numbers: npt.NDArray[Any], times: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The same, from the floating-point block (n, p) and the times (n, t) of stored rows."""
+    if not times.shape[1]:
+        return numbers
+    parts = [datetime_parts(times[:, j]) for j in range(times.shape[1])]
+    p = numbers.shape[1]
+    out = np.empty((p + 3 * len(parts), len(numbers)), dtype=numbers.dtype).T
+    out[:, :p] = numbers
     for j, part in enumerate(parts):
         out[:, p + 3 * j : p + 3 * (j + 1)] = part
     return out

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
@@ -13,9 +12,10 @@ import coretree
 from coretree.data.dataset import Dataset
 from coretree.errors import DamagedNodeError
 from coretree.run.settings import Settings
+from coretree.run.tasks import described
 from coretree.tree.codec import decode
 from coretree.tree.manifest import LeafEntry, Manifest, StoredObject, commit
-from coretree.tree.node import Survey
+from coretree.tree.node import Node, Survey
 from coretree.tree.plan import Plan
 from coretree.tree.recipe import Recipe
 from coretree.tree.store import Store, node_key, stored_nodes
@@ -34,15 +34,12 @@ def publish(
     settings: Settings,
     source: str,
     recipe: Recipe,
-    survey: Survey,
     shape: Plan,
     third: Refinement | None,
     made: Mapping[str, StoredObject],
     store: Store,
 ) -> Manifest:
     """Write the manifest: after this single write the tree exists."""
-    profile_key = f"profiles/{recipe.name}.arrow"
-    store.put(profile_key, replace(survey, pilots={}).to_bytes())
     names = [*shape.nodes, *(third.shape.nodes if third is not None else ())]
     objects = {name: made[name] if name in made else _stored(store, name) for name in names}
     leaves = tuple(
@@ -50,13 +47,8 @@ def publish(
         for leaf, name in zip(data.scan.leaves, shape.names_of_leaves, strict=True)
     )
     kept: dict[str, Any] = {
-        "size": settings.size,
-        "seed": settings.seed,
-        "exact": settings.exact,
-        "passes": settings.passes,
-        "prepare": settings.prepare.to_dict(),
+        **settings.to_dict(),
         "source": source,
-        "profile": profile_key,
         "where": data.scan.where,
         "refined": None if third is None else {"recipe": third.recipe.name, "root": third.shape.root},
     }
@@ -69,8 +61,8 @@ def _stored(store: Store, name: str) -> StoredObject:
     """What the manifest says of a node that an earlier run left; it is read whole, so a damaged one is noticed."""
     key = node_key(name)
     data = store.get(key)
-    decode(data, where=key)
-    return StoredObject(hashlib.sha256(data).hexdigest(), len(data))
+    kind = decode(data, where=key)[1]["kind"]
+    return described(data, (Survey if kind == "survey" else Node).from_bytes(data, where=key).profile)
 
 
 def drop_damaged(store: Store) -> None:

@@ -24,10 +24,16 @@ MANIFEST_KEY = "manifest.json"
 
 
 class StoredObject(NamedTuple):
-    """Checksum and length of one stored object."""
+    """Checksum and length of one stored object; training rows that it stands for, and their first and last event time.
+
+    Times are seconds since 1970 (UTC); None where the data have no time column, or no row.
+    """
 
     sha256: str
     n_bytes: int
+    n_rows: int = 0
+    first: float | None = None
+    last: float | None = None
 
 
 @dataclass(frozen=True)
@@ -249,5 +255,6 @@ def _leaf(members: Any) -> LeafEntry:
     return leaf
 
 
-def _object(sha256: Any, n_bytes: Any) -> StoredObject:
-    return StoredObject(_of(str, sha256), _of(int, n_bytes))
+def _object(sha256: Any, n_bytes: Any, n_rows: Any, first: Any, last: Any) -> StoredObject:
+    times = (None if edge is None else float(edge) for edge in (first, last))
+    return StoredObject(_of(str, sha256), _of(int, n_bytes), _of(int, n_rows), *times)
