@@ -67,14 +67,16 @@ def build_tree(
     data: Dataset, settings: Settings, store: Store, executor: Executor, progress: Progress | None
 ) -> BuildSummary:
     """Carry out the passes and publish the manifest; every node that the store holds already is left alone."""
-    work = survey_work(data, settings, store)
+    work, source = survey_work(data, settings, store), source_name(data, settings)
     first = plan_leaves(data.scan.leaves, work.name, settings.fan_in, store)
-    made = _run(executor, first, data, work, "profile", progress)
+    made = carry_out(executor, first, data.scan.leaves, data, work, "profile", progress)
     survey = read_survey(store, first.root)
     recipe = freeze_recipe(data, survey, settings)
     store.put(recipe.key, recipe.to_bytes())
     if settings.passes == 1:
-        manifest = publish(data, settings, source_name(data, settings), recipe, first, None, made, store)
+        manifest = publish(
+            data, settings, source, recipe, first, None, made, store, under=work.name
+        )
         return BuildSummary(len(data.scan.leaves), len(manifest.nodes), len(made), total_bytes(manifest))
     second, nodes = node_pass(data, recipe, settings.fan_in, store, executor, "sketch", progress, work.name)
     third = None
@@ -83,7 +85,9 @@ def build_tree(
         store.put(refined.key, refined.to_bytes())
         shape, more = node_pass(data, refined, settings.fan_in, store, executor, "refine", progress)
         third, nodes = Refinement(refined, shape), {**nodes, **more}
-    manifest = publish(data, settings, source_name(data, settings), recipe, second, third, nodes, store)
+    manifest = publish(
+        data, settings, source, recipe, second, third, nodes, store, under=recipe.name
+    )
     for name in first.nodes:
         store.delete(node_key(name))
     return BuildSummary(len(data.scan.leaves), len(manifest.nodes), len(made) + len(nodes), total_bytes(manifest))
@@ -102,7 +106,7 @@ def node_pass(
     """One pass that leaves nodes under a stored recipe; ``survey`` is the name under which pass 1 left profiles."""
     shape = plan_leaves(data.scan.leaves, recipe.name, fan_in, store)
     work = NodeWork(Reading.of(data), recipe.name, store, survey)
-    return shape, _run(executor, shape, data, work, stage, progress)
+    return shape, carry_out(executor, shape, data.scan.leaves, data, work, stage, progress)
 
 
 def refine_recipe(recipe: Recipe, root: Node) -> Recipe:
@@ -151,11 +155,16 @@ def _leaf_size(data: Dataset, settings: Settings) -> int:
     return min(settings.size, max(LEAST_LEAF_ROWS, LEAF_SLACK * even_share, rows // LEAF_ROWS_PER_KEPT))
 
 
-def _run(
-    executor: Executor, shape: Plan, data: Dataset, work: Any, stage: str, progress: Progress | None
+def carry_out(
+    executor: Executor,
+    shape: Plan,
+    leaves: Sequence[Leaf | None],
+    data: Dataset,
+    work: Any,
+    stage: str,
+    progress: Progress | None,
 ) -> dict[str, StoredObject]:
     """Carry out what is missing of a plan."""
-    leaves = data.scan.leaves
     jobs = [Job(s.name, None if s.leaf is None else leaves[s.leaf], s.children) for s in shape.steps]
     if progress is None:
         return executor.run(jobs, work, data)

@@ -31,7 +31,7 @@ from coretree.errors import MissingObjectError
 from coretree.run.frontier import Job
 from coretree.run.settings import Settings
 from coretree.run.sketching import Ids, sketch_rows
-from coretree.tree.manifest import StoredObject
+from coretree.tree.manifest import StoredObject, name_of_leaf
 from coretree.tree.node import Node, Survey
 from coretree.tree.plan import JSON, digest
 from coretree.tree.recipe import Recipe, load_recipe
@@ -56,6 +56,9 @@ class Reading:
         for chunk in leaf_chunks(leaf, self.schema, frame):
             columns = clean(chunk, self.schema, self.clean)
             ids, mask = self.select(columns)
+            if leaf.erased:
+                left = ~np.isin(ids, np.array(leaf.erased, np.uint64))
+                mask = left if mask is None else mask & left
             if mask is not None:
                 columns, ids = columns.take(mask), ids[mask]
             yield columns, ids
@@ -98,7 +101,7 @@ def _span(seen: Profile) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
 
 def leaf_name(leaf: Leaf, recipe: str) -> str:
     """Name of a leaf's node: what is read, and what is made of it."""
-    return digest("leaf", leaf.identity, list(leaf.row_groups), leaf.fingerprint, recipe)
+    return name_of_leaf(leaf.identity, leaf.row_groups, leaf.fingerprint, leaf.erased, recipe)
 
 
 @dataclass(frozen=True)

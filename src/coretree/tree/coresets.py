@@ -48,6 +48,8 @@ class Coreset:
         The sketch it comes from.
     ids : ndarray of uint64, shape (m,)
         Row identities; folds and nested sizes are made from them.
+    seconds : ndarray of float64, shape (m,), or None
+        Event times in seconds since 1970 (UTC), NaN where missing; None where the data have no time column.
     """
 
     X: pd.DataFrame
@@ -58,6 +60,7 @@ class Coreset:
     class_counts: dict[Any, float] | None
     objective: str
     ids: npt.NDArray[np.uint64]
+    seconds: npt.NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.sample_weight)
@@ -191,4 +194,5 @@ def _labelled(
         class_counts=counts,
         objective=objective,
         ids=sample.ids,
+        seconds=sample.rows.get("seconds"),
     )
