@@ -74,9 +74,7 @@ def build_tree(
     recipe = freeze_recipe(data, survey, settings)
     store.put(recipe.key, recipe.to_bytes())
     if settings.passes == 1:
-        manifest = publish(
-            data, settings, source, recipe, first, None, made, store, under=work.name
-        )
+        manifest = publish(data, settings, source, recipe, first, None, made, store, under=work.name)
         return BuildSummary(len(data.scan.leaves), len(manifest.nodes), len(made), total_bytes(manifest))
     second, nodes = node_pass(data, recipe, settings.fan_in, store, executor, "sketch", progress, work.name)
     third = None
@@ -85,9 +83,7 @@ def build_tree(
         store.put(refined.key, refined.to_bytes())
         shape, more = node_pass(data, refined, settings.fan_in, store, executor, "refine", progress)
         third, nodes = Refinement(refined, shape), {**nodes, **more}
-    manifest = publish(
-        data, settings, source, recipe, second, third, nodes, store, under=recipe.name
-    )
+    manifest = publish(data, settings, source, recipe, second, third, nodes, store, under=recipe.name)
     for name in first.nodes:
         store.delete(node_key(name))
     return BuildSummary(len(data.scan.leaves), len(manifest.nodes), len(made) + len(nodes), total_bytes(manifest))

@@ -17,6 +17,7 @@ from coretree.run.selection import in_folders
 from coretree.run.settings import Settings
 from coretree.run.stored_tree import StoredTree
 from coretree.run.tasks import Reading
+from coretree.tree.inspect import unreachable
 from coretree.tree.manifest import Manifest
 from coretree.tree.store import Store, node_key
 
@@ -194,8 +195,8 @@ def _settled(
         members, data, frozen, store, executor, progress, before=current, notes={**notes, "history": history}
     )
     if "erase" in record or "remove" in record:
-        for name in manifest.nodes.keys() - after.nodes.keys():
-            store.delete(node_key(name))
+        for key in unreachable(store, after):  # also what earlier updates have superseded
+            store.delete(key)
     counts = {"added": 0, "changed": 0, "removed": len(manifest.leaves) - len(after.leaves)}
     if "erase" in record:
         counts["changed"] = sum(a != b for a, b in zip(manifest.leaves, after.leaves, strict=True))
