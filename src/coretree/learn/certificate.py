@@ -44,8 +44,9 @@ class Excess:
         Whether ``upper`` says more than that F is not negative.
     gradient_norm : float
         Length of the gradient in prepared features, the L1 penalty's best subgradient included; 0 at the optimum.
-    redrawn : float
-        Yardstick: by how much refitting on as many new rows would move the objective, an estimate.
+    redrawn : float or None
+        Yardstick for logistic and softmax: by how much refitting on as many new rows would move the objective, an
+        estimate that takes the model for true. Other losses do not carry their own noise level.
     step : ndarray, shape (p, q)
         Newton step (with L1: the proximal one).
     safe : float
@@ -58,7 +59,7 @@ class Excess:
     estimate: float
     bounded: bool
     gradient_norm: float
-    redrawn: float
+    redrawn: float | None
     step: Float
     safe: float
 
@@ -125,7 +126,7 @@ def excess_of(objective: Penalised, probe: Probe, tally: CurvatureTally) -> Exce
         _above(floor, float(falls) + outside),
         bool(upper < value),
         _gradient_norm(at),
-        _redrawn(at, tally),
+        _redrawn(at, tally) if probe.loss.name in ("logistic", "softmax") else None,
         unflattened(step, probe.theta.shape),
         safe,
     )

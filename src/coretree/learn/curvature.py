@@ -143,7 +143,8 @@ class CurvatureTally:
         both = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
         if any(np.shape(a) != np.shape(b) for a, b in both.values()):
             raise ValueError("curvature tallies of different probes cannot be added")
-        return CurvatureTally(**{k: np.maximum(a, b) if k == "rate" else a + b for k, (a, b) in both.items()})
+        with np.errstate(over="ignore", invalid="ignore"):  # see `finite`
+            return CurvatureTally(**{k: np.maximum(a, b) if k == "rate" else a + b for k, (a, b) in both.items()})
 
     def __radd__(self, zero: object) -> Self:
         return self if zero == 0 else NotImplemented  # the start value of sum()

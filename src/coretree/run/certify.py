@@ -16,6 +16,7 @@ from coretree.learn.certificate import excess_of
 from coretree.learn.clustering import LloydTally
 from coretree.learn.metrics import ClassificationTally
 from coretree.learn.penalised import Penalised, penalised
+from coretree.learn.weights import PriorShift
 from coretree.run.blas import one_blas_thread
 from coretree.run.build import Progress
 from coretree.run.evaluate import Evaluation, evaluate_all
@@ -50,7 +51,7 @@ class Certificate:
     gradient_norm, newton_decrement : float or None
         Of the objective, in prepared features; the decrement is None with an L1 penalty.
     redrawn : float or None
-        Estimate: by how much refitting on as many newly drawn rows would move the objective.
+        Estimate, for logistic regression: by how much refitting on as many newly drawn rows would move the objective.
     interval : (float, float) or None
         95 % confidence interval of the mean loss on rows like these; None where it is not known.
     uniform_gap : float or None
@@ -152,8 +153,8 @@ def _on_objective(
     if found.bounded:
         text += f"at most {_share(found.upper, F)} above the best that any parameters reach there (proven; "
         text += "exact" if exact else f"estimate {_share(found.estimate, F)}"
-        if found.redrawn > 0 and 0 < found.estimate < found.redrawn:
-            text += f"; redrawing the rows would move it about {found.redrawn / found.estimate:.2g} times more"
+        if found.redrawn is not None and 0 < found.estimate < found.redrawn / 2:
+            text += f"; redrawing the rows would move it about {_figures(found.redrawn / found.estimate)} times more"
         text += ")."
     else:
         far = found.estimate > _FAR / (1 + _FAR) * F
@@ -180,7 +181,7 @@ def _on_objective(
 def _share(excess: float, objective: float) -> str:
     """Excess relative to the optimum that it implies, in per cent."""
     best = objective - excess
-    return f"{100 * excess / best:.2g} %" if best > 0 else "any amount"
+    return _percent(excess / best) if best > 0 else "any amount"
 
 
 def _on_clusters(model: Any, data: Dataset, client: Any, progress: Progress | None) -> Certificate:
@@ -204,7 +205,8 @@ def _held_out(model: Any, data: Dataset, uniform: bool, client: Any, progress: P
     models = {"model": model} if twin is None else {"model": model, "uniform": twin}
     judged = evaluate_all(models, data, client=client, progress=progress)
     measure, value, interval = _loss(judged["model"])
-    n, name = judged["model"].n_rows, type(model.estimator_[-1]).__name__
+    final = model.estimator_[-1]
+    n, name = judged["model"].n_rows, type(final.estimator if isinstance(final, PriorShift) else final).__name__
     text = f"The mean {measure} on {n:,} rows is {value:.4g}"
     if interval is not None:
         text += f" (95 % interval for rows like these: {interval[0]:.4g} to {interval[1]:.4g})"
@@ -251,4 +253,9 @@ def _wilson(rate: float, n: int) -> tuple[float, float]:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.2g} %"
+    return f"{_figures(100 * share)} %"
+
+
+def _figures(value: float) -> str:
+    """Two figures, without an exponent."""
+    return np.format_float_positional(value, precision=2, fractional=False, trim="-")

@@ -143,16 +143,30 @@ class FullPass:
         loss, objective, sample = self.objective.loss, self.objective, self.sample
         if sample is not None:
             l2 = objective.penalties(float(sample.weights.sum()))[0][: len(theta)]
-            self.metric = sample_metric(loss, theta, l2, sample.X, sample.y, sample.weights)
+            try:
+                self.metric = sample_metric(loss, theta, l2, sample.X, sample.y, sample.weights)
+            except DataError:
+                if self.metric is None:  # else a step went too far: any metric will do to see that
+                    raise
         elif self.metric is None:
             plain = probe_at(loss, theta, no_metric(len(theta)))
-            self._keep(self._tally(plain), plain)
+            self._keep(self._finite(self._tally(plain)), plain)
         assert self.metric is not None
         probe = probe_at(loss, theta, self.metric, trials)
         tally = self._tally(probe)
-        if sample is None:
+        if not len(trials):  # with trials, it may be a step that is found to go too far
+            self._finite(tally)
+        if sample is None and tally.finite:
             self._keep(tally, probe)
         return probe, tally
+
+    def _finite(self, tally: CurvatureTally) -> CurvatureTally:
+        if not tally.finite:
+            raise DataError(
+                f"{self.data.scan.where}: the objective is not finite on these rows; the model's margins overflow on "
+                "some of them. Clip or scale the features (PrepareRules), or leave the outliers out."
+            )
+        return tally
 
     def _keep(self, tally: CurvatureTally, probe: Probe) -> None:
         """Make the curvature of all rows the metric of the next pass: any metric is right, a near one is sharp."""
@@ -166,11 +180,6 @@ class FullPass:
         tally = summed(self.data, work, start, size, self.stage, self.client, self.progress)
         if tally.n_rows == 0:
             raise EmptyDataError(f"{self.data.scan.where}: no row is left after cleaning and splitting.")
-        if not tally.finite:
-            raise DataError(
-                f"{self.data.scan.where}: the objective is not finite on these rows; the model's margins overflow on "
-                "some of them. Clip or scale the features (PrepareRules), or leave the outliers out."
-            )
         return tally
 
 
