@@ -30,6 +30,7 @@ NAMES = {
     "evaluate",
     "load_model",
     "local_cluster",
+    "open_store",
     "predict",
 }
 HEAVY = {"dask", "distributed", "dask_ml", "sklearn", "pandas", "matplotlib", "pyarrow", "scipy", "numpy", "pydantic"}

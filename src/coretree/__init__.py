@@ -23,6 +23,7 @@ _NAMES = {
     "evaluate": "coretree.run.evaluate",
     "load_model": "coretree.run.estimators",
     "local_cluster": "coretree.run.cluster",
+    "open_store": "coretree.tree.addresses",
     "predict": "coretree.run.predict",
 }
 _MODULES = ("errors",)
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from coretree.run.executor import ThreadExecutor as ThreadExecutor
     from coretree.run.predict import predict as predict
     from coretree.run.train import choose as choose
+    from coretree.tree.addresses import open_store as open_store
     from coretree.tree.coresets import Coreset as Coreset
 
 

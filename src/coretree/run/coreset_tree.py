@@ -21,8 +21,8 @@ from coretree.run.memory import node_bytes
 from coretree.run.publish import drop_damaged
 from coretree.run.settings import Settings
 from coretree.run.tasks import read_node
+from coretree.tree.addresses import open_store
 from coretree.tree.coresets import Coreset, make_coreset
-from coretree.tree.local_store import open_store
 from coretree.tree.manifest import Manifest, load
 from coretree.tree.node import Node, Survey
 from coretree.tree.recipe import Recipe, load_recipe
@@ -36,8 +36,9 @@ class CoresetTree:
 
     Parameters
     ----------
-    path : path, optional
-        Folder of the tree; made by the first build. Default: a temporary one that goes with the object.
+    path : path, address or store, optional
+        Where the tree is: a folder, made by the first build, ``"s3://bucket/prefix"`` (``gs://``, ``az://``), or what
+        ``open_store`` returns, to give options. Default: a temporary folder that goes with the object.
     size : int
         Rows that the root (and every inner node) keeps of each sketch; coresets of any smaller size are prefixes.
     prepare : PrepareRules or mapping, optional
@@ -78,7 +79,7 @@ class CoresetTree:
 
     def __init__(
         self,
-        path: str | os.PathLike[str] | None = None,
+        path: str | os.PathLike[str] | Store | None = None,
         *,
         size: int = 20_000,
         prepare: PrepareRules | Mapping[str, Any] | None = None,
@@ -96,10 +97,11 @@ class CoresetTree:
         if passes not in (2, 3):
             raise ConfigError(f"passes={passes} must be 2 or 3.")
         self._temporary = tempfile.TemporaryDirectory(prefix="coretree-") if path is None else None
-        self.path = self._temporary.name if self._temporary is not None else os.fspath(path)  # type: ignore[arg-type]
+        place = self._temporary.name if self._temporary is not None else path
+        self.store: Store = place if isinstance(place, Store) else open_store(place)  # type: ignore[arg-type]
+        self.path = str(place)
         rules = prepare if isinstance(prepare, PrepareRules) else PrepareRules(**(prepare or {}))
         self.settings = Settings(int(size), int(fan_in), int(seed), rules, exact, int(passes))
-        self.store: Store = open_store(self.path)
         self.summary_: BuildSummary | None = None
 
     @property
@@ -117,7 +119,7 @@ class CoresetTree:
         return f"CoresetTree({self.path!r}, size={self.size:,}: {state})"
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> Self:
+    def open(cls, path: str | os.PathLike[str] | Store) -> Self:
         """Open a tree that was built before, with the settings it was built with.
 
         Raises
