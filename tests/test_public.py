@@ -33,6 +33,7 @@ NAMES = {
     "load_model",
     "local_cluster",
     "polish",
+    "open_store",
     "predict",
 }
 HEAVY = {"dask", "distributed", "dask_ml", "sklearn", "pandas", "matplotlib", "pyarrow", "scipy", "numpy", "pydantic"}

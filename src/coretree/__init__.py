@@ -26,6 +26,7 @@ _NAMES = {
     "load_model": "coretree.run.estimators",
     "local_cluster": "coretree.run.cluster",
     "polish": "coretree.run.polish",
+    "open_store": "coretree.tree.addresses",
     "predict": "coretree.run.predict",
 }
 _MODULES = ("errors",)
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from coretree.run.polish import polish as polish
     from coretree.run.predict import predict as predict
     from coretree.run.train import choose as choose
+    from coretree.tree.addresses import open_store as open_store
     from coretree.tree.coresets import Coreset as Coreset
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -27,12 +26,11 @@ from coretree.run.publish import Refinement, publish
 from coretree.run.settings import Settings
 from coretree.run.tasks import NodeWork, Reading, SurveyWork, leaf_name, read_node, read_survey
 from coretree.tree.coresets import draw
-from coretree.tree.local_store import LocalStore
 from coretree.tree.manifest import Manifest, StoredObject
 from coretree.tree.node import Node, Survey
 from coretree.tree.plan import Plan, digest, plan
 from coretree.tree.recipe import Recipe
-from coretree.tree.store import Store, node_key, stored_nodes
+from coretree.tree.store import SharedStore, Store, node_key, stored_nodes
 
 Progress = Callable[[str, int, int], None]
 PILOT_ROWS, PILOT_ROWS_A_COLUMN, MOST_PILOT_ROWS = 4_000, 50, 20_000
@@ -245,7 +243,7 @@ def check_executor(executor: Executor, store: Store, leaves: Sequence[Leaf], mer
 
     Raises
     ------
-    MemoryPlanError, ClusterError
+    MemoryPlanError, ClusterError, StoreError
     """
     client = getattr(executor, "client", None)
     if client is None:
@@ -253,6 +251,5 @@ def check_executor(executor: Executor, store: Store, leaves: Sequence[Leaf], mer
     from coretree.run.cluster import check_shared
 
     preflight(client.scheduler_info(n_workers=-1)["workers"], leaves, merge_bytes=merge_bytes)
-    if isinstance(store, LocalStore):
-        os.makedirs(store.folder, exist_ok=True)
-        check_shared(client, str(store.folder), coretree.__version__)
+    if isinstance(store, SharedStore):
+        check_shared(client, store, coretree.__version__)

@@ -20,7 +20,7 @@ from coretree.run.membership import Frozen, scanned, settle
 from coretree.run.memory import node_bytes
 from coretree.run.publish import drop_damaged
 from coretree.run.settings import Exact, Settings
-from coretree.tree.local_store import open_store
+from coretree.tree.addresses import open_store
 from coretree.tree.store import Store
 
 N_SKETCHES = 3
@@ -31,8 +31,9 @@ class CoresetTree(ChangingTree):
 
     Parameters
     ----------
-    path : path, optional
-        Folder of the tree; made by the first build. Default: a temporary one that goes with the object.
+    path : path, address or store, optional
+        Where the tree is: a folder, made by the first build, ``"s3://bucket/prefix"`` (``gs://``, ``az://``), or what
+        ``open_store`` returns, to give options. Default: a temporary folder that goes with the object.
     size : int
         Rows that the root (and every inner node) keeps of each sketch; coresets of any smaller size are prefixes.
     prepare : PrepareRules or mapping, optional
@@ -87,7 +88,7 @@ class CoresetTree(ChangingTree):
 
     def __init__(
         self,
-        path: str | os.PathLike[str] | None = None,
+        path: str | os.PathLike[str] | Store | None = None,
         *,
         size: int = 20_000,
         prepare: PrepareRules | Mapping[str, Any] | None = None,
@@ -113,8 +114,9 @@ class CoresetTree(ChangingTree):
             class_rows=class_rows,
         )
         self._temporary = tempfile.TemporaryDirectory(prefix="coretree-") if path is None else None
-        self.path = self._temporary.name if self._temporary is not None else os.fspath(path)  # type: ignore[arg-type]
-        self.store: Store = open_store(self.path)
+        place = self._temporary.name if self._temporary is not None else path
+        self.store: Store = place if isinstance(place, Store) else open_store(place)  # type: ignore[arg-type]
+        self.path = str(place)
         self.summary_: BuildSummary | None = None
 
     @property
@@ -132,7 +134,7 @@ class CoresetTree(ChangingTree):
         return f"CoresetTree({self.path!r}, size={self.size:,}: {state})"
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> Self:
+    def open(cls, path: str | os.PathLike[str] | Store) -> Self:
         """Open a tree that was built before, with the settings it was built with.
 
         Raises
