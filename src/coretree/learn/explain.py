@@ -7,13 +7,13 @@ from types import MappingProxyType
 from typing import Any
 
 from coretree.errors import ConfigError
-from coretree.learn.models import SketchName, inner_estimator, sketch_for
+from coretree.learn.models import inner_estimator, sketch_for
 from coretree.learn.weights import Kind, treatment
 
-_SKETCHES: Mapping[SketchName, str] = MappingProxyType(
+_SKETCHES: Mapping[str, str] = MappingProxyType(
     {
         "robust": "the robust sketch (rows drawn by leverage and gradient, weights calibrated to exact totals)",
-        "balanced": "the balanced sketch (as many rows of each class as possible)",
+        "balanced": "the balanced sketch (rows of each class half by its share, half as many as of any other)",
         "uniform": "the uniform sketch (rows drawn with equal chances)",
     }
 )
