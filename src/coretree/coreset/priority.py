@@ -98,15 +98,7 @@ class Sketch:
     def restricted(self, inside: npt.NDArray[np.bool_]) -> Sketch:
         """Sketch of a subset, such as a time window: the kept rows that belong to it, under the same threshold.
 
-        Parameters
-        ----------
-        inside : ndarray of bool, shape (r,)
-            Whether each row belongs to it.
-
-        Returns
-        -------
-        Sketch
-            Its weighted sums are unbiased for the subset.
+        ``inside`` is a mask of the rows, shape (r,). Weighted sums are unbiased for the subset.
         """
         kept = np.flatnonzero(inside[: self.capacity])
         if len(self) > self.capacity:  # the row behind the last one is no member, only the threshold
