@@ -15,6 +15,7 @@ import coretree as ct
 
 # Renames and removals cost users most of all: this list changes only on purpose, together with the README.
 NAMES = {
+    "Certificate",
     "CleanRules",
     "Coreset",
     "CoresetClassifier",
@@ -25,12 +26,14 @@ NAMES = {
     "Job",
     "PrepareRules",
     "ThreadExecutor",
+    "certify",
     "choose",
     "errors",
     "evaluate",
     "load_model",
     "local_cluster",
     "open_store",
+    "polish",
     "predict",
 }
 HEAVY = {"dask", "distributed", "dask_ml", "sklearn", "pandas", "matplotlib", "pyarrow", "scipy", "numpy", "pydantic"}
@@ -116,7 +119,7 @@ def test_docstrings_match_signatures() -> None:
     assert not found, "\n".join(found)
 
 
-@pytest.mark.parametrize("name", ["CleanRules", "Coreset", "Evaluation", "PrepareRules"])
+@pytest.mark.parametrize("name", ["Certificate", "CleanRules", "Coreset", "Evaluation", "PrepareRules"])
 def test_every_field_of_a_value_is_documented(name: str) -> None:
     thing = getattr(ct, name)
     doc = inspect.getdoc(thing) or ""

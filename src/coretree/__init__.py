@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 
 # Where each public name lives; loaded on first use, so that `import coretree` stays light.
 _NAMES = {
+    "Certificate": "coretree.run.certify",
     "CleanRules": "coretree.data.clean",
     "Coreset": "coretree.tree.coresets",
     "CoresetClassifier": "coretree.run.estimators",
@@ -19,11 +20,13 @@ _NAMES = {
     "Job": "coretree.config",
     "PrepareRules": "coretree.data.prepare",
     "ThreadExecutor": "coretree.run.executor",
+    "certify": "coretree.run.certify",
     "choose": "coretree.run.train",
     "evaluate": "coretree.run.evaluate",
     "load_model": "coretree.run.estimators",
     "local_cluster": "coretree.run.cluster",
     "open_store": "coretree.tree.addresses",
+    "polish": "coretree.run.polish",
     "predict": "coretree.run.predict",
 }
 _MODULES = ("errors",)
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
     from coretree.data.clean import CleanRules as CleanRules
     from coretree.data.dataset import Dataset as Dataset
     from coretree.data.prepare import PrepareRules as PrepareRules
+    from coretree.run.certify import Certificate as Certificate
+    from coretree.run.certify import certify as certify
     from coretree.run.cluster import local_cluster as local_cluster
     from coretree.run.coreset_tree import CoresetTree as CoresetTree
     from coretree.run.estimators import CoresetClassifier as CoresetClassifier
@@ -44,6 +49,7 @@ if TYPE_CHECKING:
     from coretree.run.evaluate import Evaluation as Evaluation
     from coretree.run.evaluate import evaluate as evaluate
     from coretree.run.executor import ThreadExecutor as ThreadExecutor
+    from coretree.run.polish import polish as polish
     from coretree.run.predict import predict as predict
     from coretree.run.train import choose as choose
     from coretree.tree.addresses import open_store as open_store

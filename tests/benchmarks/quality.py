@@ -162,7 +162,7 @@ def measure(name: str, make: Frame, options: dict[str, str], n: int, sizes: list
             for m in sizes:
                 for method in METHODS:
                     if method == "leverage":
-                        Xs, ys, w = leverage_sample(X, y, codes, m, seed, tree.root_.totals)
+                        Xs, ys, w = leverage_sample(X, y, codes, m, seed, tree.root_.plain_totals)
                         expected = None
                     else:
                         core = tree.coreset(m, objective="balanced" if method == "class-balanced" else method)

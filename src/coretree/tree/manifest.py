@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from coretree.errors import DamagedNodeError, MissingObjectError, StoreError
-from coretree.tree.plan import JSON, canonical_json
+from coretree.tree.plan import JSON, canonical_json, digest
 from coretree.tree.store import Store, token
 
 FORMAT = 1
@@ -24,10 +24,21 @@ MANIFEST_KEY = "manifest.json"
 
 
 class StoredObject(NamedTuple):
-    """Checksum and length of one stored object."""
+    """Checksum and length of one stored object; training rows that it stands for, and their first and last event time.
+
+    Times are seconds since 1970 (UTC); None where the data have no time column, or no row.
+    """
 
     sha256: str
     n_bytes: int
+    n_rows: int = 0
+    first: float | None = None
+    last: float | None = None
+
+
+def name_of_leaf(identity: str, row_groups: Sequence[int], fingerprint: str, erased: Sequence[int], recipe: str) -> str:
+    """Name of a leaf's node: what is read, which rows are left out, and under which recipe."""
+    return digest("leaf", identity, list(row_groups), fingerprint, recipe, *([list(erased)] if erased else []))
 
 
 @dataclass(frozen=True)
@@ -45,14 +56,22 @@ class LeafEntry:
     n_rows : int
         Rows of the data that it stands for.
     extra : mapping of str to JSON
-        Whatever else planning needs without opening the node: times, partition values, row groups.
+        Whatever else planning needs without opening the node: ``path`` and ``row_groups``, ``partition`` values (pairs
+        of text), and the identities of ``erased`` rows.
     """
 
     identity: str
     name: str
     fingerprint: str
     n_rows: int
-    extra: Mapping[str, JSON] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def node_under(self, recipe: str) -> str:
+        """Name of the leaf's node under a recipe."""
+        about = self.extra
+        return name_of_leaf(
+            self.identity, about.get("row_groups", ()), self.fingerprint, about.get("erased", ()), recipe
+        )
 
 
 @dataclass(frozen=True)
@@ -82,13 +101,19 @@ class Manifest:
     leaves: tuple[LeafEntry, ...]
     fan_in: int
     nodes: Mapping[str, StoredObject]
-    settings: Mapping[str, JSON] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
     created_by: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def n_rows(self) -> int:
         """Rows of the data that the whole tree stands for."""
         return sum(leaf.n_rows for leaf in self.leaves)
+
+    @property
+    def refined(self) -> tuple[str, str] | None:
+        """Names of the recipe and the root of the third pass; None where there was none."""
+        found = self.settings.get("refined")
+        return None if found is None else (str(found["recipe"]), str(found["root"]))
 
     def to_json(self) -> bytes:
         """Return the canonical bytes: equal manifests, equal bytes.
@@ -249,5 +274,6 @@ def _leaf(members: Any) -> LeafEntry:
     return leaf
 
 
-def _object(sha256: Any, n_bytes: Any) -> StoredObject:
-    return StoredObject(_of(str, sha256), _of(int, n_bytes))
+def _object(sha256: Any, n_bytes: Any, n_rows: Any, first: Any, last: Any) -> StoredObject:
+    times = (None if edge is None else float(edge) for edge in (first, last))
+    return StoredObject(_of(str, sha256), _of(int, n_bytes), _of(int, n_rows), *times)
