@@ -32,8 +32,8 @@ NAMES = {
     "evaluate",
     "load_model",
     "local_cluster",
-    "open_store",
     "polish",
+    "open_store",
     "predict",
 }
 HEAVY = {"dask", "distributed", "dask_ml", "sklearn", "pandas", "matplotlib", "pyarrow", "scipy", "numpy", "pydantic"}

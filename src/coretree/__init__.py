@@ -25,8 +25,8 @@ _NAMES = {
     "evaluate": "coretree.run.evaluate",
     "load_model": "coretree.run.estimators",
     "local_cluster": "coretree.run.cluster",
-    "open_store": "coretree.tree.addresses",
     "polish": "coretree.run.polish",
+    "open_store": "coretree.tree.addresses",
     "predict": "coretree.run.predict",
 }
 _MODULES = ("errors",)

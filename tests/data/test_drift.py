@@ -47,7 +47,7 @@ def test_nothing_moves_against_itself() -> None:
         assert len(found.shifts) == 9
 
 
-@pytest.mark.parametrize("n", [60, 400, 4000])
+@pytest.mark.parametrize("n", [60, 400])
 def test_the_same_distribution_raises_no_alarm(n: int) -> None:
     """Negative control over 20 seeds: small windows too, whose raw index passes the usual threshold by chance."""
     raised, raw = 0, 0

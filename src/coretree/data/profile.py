@@ -12,8 +12,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from coretree.data.categories import DistinctCount, HeavyHitters, distinct_count, heavy_hitters
-from coretree.data.columns import Changes, Coded, Columns, take_rows
+from coretree.data.columns import Changes, Coded, Columns, class_rows, take_rows
 from coretree.data.columns import Level as Level
+from coretree.data.digest_arrays import pack, unpack
 from coretree.data.moments import Moments, moments
 from coretree.data.quantiles import Digest, digest, digests
 from coretree.data.schema import Schema
@@ -23,6 +24,7 @@ from coretree.errors import TargetError
 MAX_CLASSES = 1000
 # Rows a chunk contributes to summaries that only describe the data (quantiles nobody asked for, distinct counts).
 THIN_ROWS = 8192
+THIN_DELTA = 250  # groups of a digest that only describes
 State = dict[str, npt.NDArray[Any]]
 
 
@@ -133,9 +135,9 @@ class Profile:
         out: State = {"n_thin": np.array(self.n_thin), **_prefix("changes", self.changes.state())}
         labels = self.labels
         out["labels"] = np.array([label_text(k) for k in labels], dtype=object)
+        out |= _prefix("quantiles", pack(self.quantiles))
         parts: dict[str, Sequence[Any]] = {
             "class": [self.by_class[k] for k in labels],
-            "quantiles": self.quantiles,
             "frequent": self.frequent,
             "distinct": self.distinct,
             "ends": (self.target, self.seconds),
@@ -161,7 +163,7 @@ class Profile:
         return cls(
             changes=Changes.from_state(grouped.get("changes", {})),
             by_class=dict(zip(map(label_from_text, state["labels"]), many("class", Moments), strict=True)),
-            quantiles=many("quantiles", Digest),
+            quantiles=tuple(unpack(grouped["quantiles"])),
             frequent=many("frequent", HeavyHitters),
             distinct=many("distinct", DistinctCount),
             target=target,
@@ -193,7 +195,7 @@ def profile(columns: Columns, block: npt.NDArray[Any], *, exact_quantiles: bool,
     return Profile(
         changes=columns.changes,
         by_class=_by_class(columns, block),
-        quantiles=tuple(digests(block if exact_quantiles else block[thin])),
+        quantiles=tuple(digests(block) if exact_quantiles else digests(take_rows(block, thin), THIN_DELTA)),
         frequent=tuple(heavy_hitters(a) for a in coded)
         + (
             tuple(heavy_hitters(pa.array(block[:, j], from_pandas=True)) for j in range(block.shape[1]))
@@ -232,10 +234,11 @@ def _by_class(columns: Columns, block: npt.NDArray[Any]) -> dict[Level | None, M
             f"{MAX_CLASSES} classes at most can be learned. "
             'For a quantity, say task = "regression"; an identifier is no target.'
         )
+    rows = class_rows(codes, len(counts))
     for code, label in enumerate(columns.target.levels):
         if counts[code]:
-            index = np.flatnonzero(codes == code)
-            out[label] = moments(take_rows(block, index), None if weights is None else weights[index])
+            own = rows[code]
+            out[label] = moments(take_rows(block, own), None if weights is None else weights[own])
     return out
 
 

@@ -131,7 +131,9 @@ class ChangingTree(StoredTree):
         known = {leaf.name for leaf in before.leaves}
         chosen = [leaf.name not in known for leaf in self.manifest_.leaves]
         if any(chosen):
-            for sentence in recipe_fit(self._profile(chosen), self.recipe_.preparation):
+            recipe, reference = self.recipe_, self._node(before.root).profile
+            found = recipe_fit(self._profile(chosen), recipe.preparation, reference=reference, classes=recipe.classes)
+            for sentence in found:
                 warnings.warn(f"{self.path}: {sentence}", DataWarning, stacklevel=3)
 
 
