@@ -3,7 +3,8 @@
 ``deaf-*`` ignores every condition, ``halfdeaf-*`` only If-Match. ``lossy-*`` does what it is told and hangs up instead
 of answering, the first time for each object. ``busy-*`` asks to come again, twice. ``clumsy-*`` answers 409 to the
 first creation of an object and does nothing. ``full-*`` refuses with a status that no repetition helps. ``held-n-*``
-stops at the n-th write, says so on standard output, and carries it out when the client is gone.
+stops at the n-th write (or the first of the object n), says so on standard output, and carries it out when the
+client is gone.
 """
 
 from __future__ import annotations
@@ -104,7 +105,11 @@ class Faulty:
             if fault is not None and (kind != "clumsy" or "HTTP_IF_NONE_MATCH" in environ):
                 start_response(f"{fault} Fault", [("Content-Type", "application/xml")])
                 return [b"<Error><Code>Fault</Code><Message>On purpose.</Message></Error>"]
-            if kind == "held" and method == "PUT" and writes == int(path.split("/")[1].split("-")[1]):
+            if (
+                kind == "held"
+                and method == "PUT"
+                and path.split("/")[1].split("-")[1] in (str(writes), named(path, nth))
+            ):
                 print(f"held {path}", flush=True)
                 gone(environ["werkzeug.socket"])
         with self.lock:
@@ -112,6 +117,11 @@ class Faulty:
         if kind == "lossy" and an_object and method == "PUT" and nth == 1:
             environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
         return answer
+
+
+def named(path: str, nth: int) -> str:
+    """The word for an object's first write: its file's name without the ending."""
+    return path.rpartition("/")[2].partition(".")[0] if nth == 1 else ""
 
 
 def gone(client: socket.socket) -> None:

@@ -87,8 +87,6 @@ def test_worker_processes_build_into_a_bucket(folder: Path, tmp_path: Path, proc
         with pytest.raises(StoreError, match="ignores conditional writes"):
             CoresetTree(deaf, size=600).build(train, client=processes, progress=lambda stage, *_: seen.append(stage))
         assert not seen  # before any work
-        sole = open_store(str(deaf), single_writer=True, **server.options)
-        assert CoresetTree(sole, size=600).build(train, client=processes).name_ == expected
 
 
 def test_workers_that_do_not_reach_the_bucket_are_named(

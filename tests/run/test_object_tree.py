@@ -74,6 +74,22 @@ def test_a_tree_in_a_bucket_is_the_one_in_a_folder(server: S3Server, train: Data
     assert sum(key.startswith("nodes/") for key in tree.store.names()) == tree.summary_.n_nodes
 
 
+def test_a_tree_in_a_bucket_changes_like_one_in_a_folder(server: S3Server, tmp_path: Path) -> None:
+    folder = write_files(tmp_path / "data", sales(2000), files=4)
+    url, more = server.bucket(), opened(folder)
+    later = (folder / "part-3.parquet").rename(tmp_path / "later.parquet")
+    trees = [
+        CoresetTree(place, size=300).build(opened(folder), client=ThreadExecutor(2)) for place in (tmp_path / "t", url)
+    ]
+    later.rename(folder / "part-3.parquet")
+    for tree in trees:
+        before = tree.name_
+        tree.update(more, client=ThreadExecutor(2))
+        assert tree.name_ != before
+    assert trees[0].name_ == trees[1].name_ == CoresetTree.open(url).name_
+    assert trees[0].store.names() == trees[1].store.names()
+
+
 def test_of_two_builders_one_publishes(server: S3Server, train: Dataset, here: CoresetTree) -> None:
     url, together = server.bucket(), threading.Barrier(2)
     outcomes: list[object] = []
@@ -114,11 +130,11 @@ def test_a_server_that_dies_in_the_middle_ends_the_build(train: Dataset) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("nth", [1, 3, 5, 7, 9, 11])
+@pytest.mark.parametrize("nth", ["1", "3", "5", "7", "9", "manifest"])
 def test_a_build_killed_while_it_writes_ends_at_the_same_root(
-    server: S3Server, folder: Path, here: CoresetTree, nth: int
+    server: S3Server, folder: Path, here: CoresetTree, nth: str
 ) -> None:
-    """The server holds the n-th write until its writer is dead; the last one is the manifest."""
+    """The server holds the n-th write until its writer is dead; nodes of both passes, the recipe, the manifest."""
     url = server.bucket(f"held-{nth}")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", BUILDS, str(folder), url]
