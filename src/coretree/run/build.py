@@ -14,6 +14,7 @@ from coretree.coreset.scores import pilot_state
 from coretree.data.columns import Level
 from coretree.data.dataset import Dataset
 from coretree.data.encode import design
+from coretree.data.finite import check_scalable
 from coretree.data.prepare import freeze
 from coretree.data.profile import Profile
 from coretree.data.scan import Leaf
@@ -192,6 +193,7 @@ def freeze_recipe(data: Dataset, survey: Survey, settings: Settings) -> Recipe:
         scatter=settings.scatter,
         pilots={},
     )
+    check_scalable(draft.preparation, where)
     recipe = draft if task is None or settings.passes == 1 else with_pilots(draft, survey)
     for name in recipe.objectives:
         recipe.capacity(name)  # budgets that do not fit are an error now, not at the end of a pass

@@ -6,25 +6,19 @@ import os
 from collections.abc import Mapping
 from typing import Any, Self
 
-import numpy as np
 import numpy.typing as npt
-import pandas as pd
-from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.utils.validation import check_is_fitted
 
-from coretree.data.dataset import Dataset
-from coretree.data.encode import clean_frame
 from coretree.data.prepare import PrepareRules
-from coretree.data.profile import label_text
 from coretree.data.to_sklearn import to_sklearn
 from coretree.errors import ConfigError
-from coretree.learn import persist
 from coretree.learn.models import loss_objective, sketch_for
 from coretree.learn.weights import Prior
 from coretree.run.build import Progress
 from coretree.run.coreset_tree import CoresetTree
 from coretree.run.executor import Executor, executor_for
+from coretree.run.fitted import FittedModel
 from coretree.run.fitting import (
     at_most,
     by_request,
@@ -37,14 +31,9 @@ from coretree.run.fitting import (
 from coretree.run.inputs import as_dataset
 from coretree.tree.coresets import Coreset
 
-DEFAULT_SIZE = 20_000
-MODEL_KIND = "coretree model"
 
-
-class CoresetModel(MetaEstimatorMixin, BaseEstimator):
+class CoresetModel(FittedModel):
     """What the estimators share; see ``CoresetClassifier``."""
-
-    _task = ""
 
     def __init__(
         self,
@@ -117,77 +106,13 @@ class CoresetModel(MetaEstimatorMixin, BaseEstimator):
     def _class_prior(self) -> Prior:
         return "data"
 
-    def _estimator(self) -> Any:
-        return self._default() if self.estimator is None else self.estimator
-
     def _default(self) -> Any:
         return LogisticRegression(max_iter=1000) if self._task == "classification" else Ridge()
 
-    def _tree(self, X: Any) -> CoresetTree:
-        if isinstance(self.tree, CoresetTree):
-            return self.tree
-        if self.tree is not None and (X is None or (self.prepare is None and CoresetTree(self.tree).is_built)):
-            return CoresetTree.open(self.tree)
-        if X is None:
-            raise ConfigError(
-                "fit() without data needs a built tree: CoresetClassifier(estimator, tree=CoresetTree(path)).fit()."
-            )
-        more = loss_objective(self._estimator())
-        return CoresetTree(
-            self.tree,
-            size=self.size or DEFAULT_SIZE,
-            prepare=self.prepare,
-            seed=int(self.random_state),
-            objectives=["auto"] if more is None else ["auto", more],
-        )
-
-    def _rows(self, X: Any) -> pd.DataFrame:
-        """Raw rows as the fitted Pipeline wants them."""
-        check_is_fitted(self)
-        if isinstance(X, Dataset):
-            raise ConfigError(
-                'a Dataset is predicted part by part: ct.predict(model, data, out="folder"), '
-                "or ct.evaluate(model, data)."
-            )
-        if not isinstance(X, pd.DataFrame):
-            X = pd.DataFrame(np.asarray(X), columns=self.feature_names_in_)
-        return clean_frame(X, self.schema_, self.clean_)
-
-    def _answer(self, X: Any, method: str) -> Any:
-        if hasattr(X, "to_delayed"):
-            from coretree.run.on_dask import lazy
-
-            check_is_fitted(self)
-            return lazy(self, X, method)
-        return getattr(self.estimator_, method)(self._rows(X))
+    def _tree_options(self) -> dict[str, Any]:
+        more = [name for name in (loss_objective(self._estimator()), self.objective) if name not in (None, "auto")]
+        return {"objectives": ["auto", *more]}
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
         """Predict raw rows: pandas and arrays at once, a Dask DataFrame lazily (as a Dask array)."""
         return self._answer(X, "predict")
-
-    def save(self, folder: str | os.PathLike[str], **facts: Any) -> None:
-        """Save as a new folder with ``model.skops`` and ``manifest.json``; no pickle.
-
-        Parameters
-        ----------
-        folder : path
-            Must not exist.
-        **facts
-            Anything JSON can hold, kept in the manifest (metrics, for instance).
-        """
-        check_is_fitted(self)
-        classes = (
-            [label_text(c.item() if hasattr(c, "item") else c) for c in self.classes_]
-            if self._task == "classification"
-            else None
-        )
-        manifest = {
-            "kind": MODEL_KIND,
-            "task": self._task,
-            "schema": self.schema_.to_dict(),
-            "clean": self.clean_.to_dict(),
-            "classes": classes,
-            "tree": self.tree_.name_ if hasattr(self, "tree_") else None,
-            **facts,
-        }
-        persist.save_model(os.fspath(folder), self.estimator_, manifest)

@@ -18,8 +18,9 @@ from coretree.data.schema import Schema
 from coretree.errors import ModelFileError
 from coretree.learn import persist
 from coretree.learn.weights import Prior
-from coretree.run.coreset_model import MODEL_KIND, CoresetModel
+from coretree.run.coreset_model import CoresetModel
 from coretree.run.coreset_tree import CoresetTree
+from coretree.run.fitted import MODEL_KIND, FittedModel, inner_has
 from coretree.run.fitting import fitted_as
 
 
@@ -63,6 +64,7 @@ class CoresetClassifier(ClassifierMixin, CoresetModel):
     Examples
     --------
     >>> import pandas as pd
+    >>> from sklearn.linear_model import LogisticRegression
     >>> rng = np.random.default_rng(0)
     >>> X = pd.DataFrame(rng.normal(size=(2000, 2)), columns=["a", "b"])
     >>> y = np.where(X["a"] + rng.logistic(size=2000) > 0, "yes", "no")
@@ -99,12 +101,12 @@ class CoresetClassifier(ClassifierMixin, CoresetModel):
     def _class_prior(self) -> Prior:
         return self.prior
 
-    @available_if(lambda self: hasattr(getattr(self, "estimator_", None) or self._estimator(), "predict_proba"))
+    @available_if(inner_has("predict_proba"))
     def predict_proba(self, X: Any) -> npt.NDArray[np.float64]:
         """Class probabilities (n, K) of raw rows, columns as in ``classes_``."""
         return self._answer(X, "predict_proba")
 
-    @available_if(lambda self: hasattr(getattr(self, "estimator_", None) or self._estimator(), "decision_function"))
+    @available_if(inner_has("decision_function"))
     def decision_function(self, X: Any) -> npt.NDArray[np.float64]:
         """Decision values of raw rows."""
         return self._answer(X, "decision_function")
@@ -129,9 +131,7 @@ class CoresetRegressor(RegressorMixin, CoresetModel):
     _task = "regression"
 
 
-def load_model(
-    folder: str | os.PathLike[str], *, trusted: tuple[str, ...] = ()
-) -> CoresetClassifier | CoresetRegressor:
+def load_model(folder: str | os.PathLike[str], *, trusted: tuple[str, ...] = ()) -> Any:
     """Load a saved model; checksums and types are checked before anything is parsed.
 
     Parameters
@@ -141,6 +141,11 @@ def load_model(
     trusted : tuple of str
         Full names of further types that you know and the file may hold.
 
+    Returns
+    -------
+    CoresetClassifier, CoresetRegressor, CoresetClusterer or CoresetTransformer
+        As it was saved, with the manifest as ``manifest_``.
+
     Raises
     ------
     ModelFileError
@@ -149,14 +154,27 @@ def load_model(
     pipeline, manifest = persist.load_model(os.fspath(folder), trusted=trusted)
     if manifest.get("kind") != MODEL_KIND:
         raise ModelFileError(f"{folder}: a saved model, but not one of coretree (kind {manifest.get('kind')!r}).")
-    kind = CoresetClassifier if manifest["task"] == "classification" else CoresetRegressor
+    kind = _kind_for(manifest["task"], folder)
     classes = manifest["classes"]
-    model = fitted_as(
+    model: Any = fitted_as(
         kind(pipeline.named_steps["model"]),
         pipeline,
         Schema.from_dict(manifest["schema"]),
         CleanRules(**manifest["clean"]),
         None if classes is None else tuple(label_from_text(c) for c in classes),
     )
+    for name in kind._learned:
+        if name in manifest.get("learned", {}):
+            setattr(model, name, manifest["learned"][name])
     model.manifest_ = manifest
     return model
+
+
+def _kind_for(task: str, folder: str | os.PathLike[str]) -> type[FittedModel]:
+    from coretree.run.clusterer import CoresetClusterer
+    from coretree.run.transformer import CoresetTransformer
+
+    for kind in (CoresetClassifier, CoresetRegressor, CoresetClusterer, CoresetTransformer):
+        if kind._task == task:
+            return kind
+    raise ModelFileError(f"{folder}: a model for {task!r}, which this coretree does not know. Install a newer one.")

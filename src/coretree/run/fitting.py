@@ -73,6 +73,20 @@ def fit_on_coreset(
     return Pipeline([("prepare", transformer), ("model", fitted)])
 
 
+def fit_on_rows(estimator: Any, core: Coreset, transformer: Any, seed: int, n_threads: int) -> Pipeline:
+    """Fit without a target on prepared rows; weights that an estimator cannot take become resampled rows."""
+    fitted = fit_weighted(
+        estimator,
+        transformer.transform(core.X),
+        None,
+        weights=core.sample_weight,
+        seed=seed,
+        n_threads=n_threads,
+        unsupported="resample",
+    )
+    return Pipeline([("prepare", transformer), ("model", fitted)])
+
+
 def fitted_as(
     model: Model, pipeline: Pipeline, schema: Schema, rules: CleanRules, classes: tuple[Any, ...] | None
 ) -> Model:

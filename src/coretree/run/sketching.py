@@ -29,7 +29,9 @@ Array = npt.NDArray[Any]
 def sketch_rows(recipe: Recipe, columns: Columns, ids: Ids) -> Node:
     """Node of one chunk of training rows, without their profile."""
     payload = stored_columns(columns, recipe)
-    X = design(payload, recipe.preparation, "float64" if recipe.exact != "no" else "float32")
+    # sums that are said to be exact, and bounds, are those of the rows that a model will see
+    exact = recipe.exact != "no" or recipe.cells > 0
+    X = design(payload, recipe.preparation, "float64" if exact else "float32")
     y, base = payload.get("y"), columns.weights
     codes = np.zeros(len(ids), np.intp) if y is None or recipe.classes is None else y.astype(np.intp)
     scores: dict[str, Float] = {"uniform": uniform_scores(len(ids)), "balanced": uniform_scores(len(ids))}
