@@ -13,7 +13,9 @@ _NAMES = {
     "CleanRules": "coretree.data.clean",
     "Coreset": "coretree.tree.coresets",
     "CoresetClassifier": "coretree.run.estimators",
+    "CoresetClusterer": "coretree.run.clusterer",
     "CoresetRegressor": "coretree.run.estimators",
+    "CoresetTransformer": "coretree.run.transformer",
     "CoresetTree": "coretree.run.coreset_tree",
     "Dataset": "coretree.data.dataset",
     "Evaluation": "coretree.run.evaluate",
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from coretree.run.certify import Certificate as Certificate
     from coretree.run.certify import certify as certify
     from coretree.run.cluster import local_cluster as local_cluster
+    from coretree.run.clusterer import CoresetClusterer as CoresetClusterer
     from coretree.run.coreset_tree import CoresetTree as CoresetTree
     from coretree.run.estimators import CoresetClassifier as CoresetClassifier
     from coretree.run.estimators import CoresetRegressor as CoresetRegressor
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
     from coretree.run.polish import polish as polish
     from coretree.run.predict import predict as predict
     from coretree.run.train import choose as choose
+    from coretree.run.transformer import CoresetTransformer as CoresetTransformer
     from coretree.tree.addresses import open_store as open_store
     from coretree.tree.coresets import Coreset as Coreset
 
