@@ -18,7 +18,7 @@ from coretree.data.finite import check_scalable
 from coretree.data.prepare import freeze
 from coretree.data.profile import Profile
 from coretree.data.scan import Leaf
-from coretree.errors import DataWarning, EmptyDataError, TargetError
+from coretree.errors import ConfigError, DataWarning, EmptyDataError, TargetError
 from coretree.run.executor import Executor
 from coretree.run.frontier import Job
 from coretree.run.memory import preflight
@@ -137,6 +137,11 @@ def plan_leaves(leaves: Sequence[Leaf], recipe: str, fan_in: int, store: Store) 
 
 def survey_work(data: Dataset, settings: Settings, store: Store) -> SurveyWork:
     """The work of pass 1."""
+    if settings.passes == 1 and data.schema.target is None:
+        raise ConfigError(
+            f"{data.scan.where}: passes=1 is for data with a target; cells and samples of other data take two. Leave "
+            "passes out, or name the target."
+        )
     columns = len(data.schema.numbers) + 3 * len(data.schema.times) + TYPICAL_LEVELS * len(data.schema.categories)
     rows = min(MOST_PILOT_ROWS, max(PILOT_ROWS, PILOT_ROWS_A_COLUMN * columns))
     return SurveyWork(Reading.of(data), settings, rows, _leaf_size(data, settings), store)

@@ -102,6 +102,12 @@ class Settings:
             raise ConfigError(
                 f"{where}: class_rows names {unknown[0]!r}, but the classes are {list(classes or ())[:20]}."
             )
+        for label, budget in wanted.items():
+            if budget == 0:
+                raise ConfigError(
+                    f"{where}: class_rows keeps no row of {label!r}, and no weight could give it its share. Keep one "
+                    "row at least."
+                )
         return {(classes or ()).index(label): budget for label, budget in wanted.items() if label is not None}
 
     def names_of_objectives(self, task: str | None, rows: Sequence[int]) -> tuple[str, ...]:
