@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from coretree.errors import DamagedNodeError, MissingObjectError, StoreError
@@ -134,13 +134,15 @@ class Manifest:
             "format": FORMAT,
             "root": self.root,
             "recipe": self.recipe,
-            "leaves": [asdict(leaf) for leaf in self.leaves],
+            "leaves": [vars(leaf) for leaf in self.leaves],  # not asdict, which copies every value
             "fan_in": self.fan_in,
             "nodes": self.nodes,
             "settings": self.settings,
             "created_by": self.created_by,
         }
-        return canonical_json({**content, "sha256": _checksum(content)}).encode("ascii") + b"\n"
+        text = canonical_json(content).encode("ascii")
+        assert max(content) < "sha256"  # so that the checksum is the last member of the canonical text
+        return b'%b,"sha256":"%b"}\n' % (text[:-1], hashlib.sha256(text).hexdigest().encode("ascii"))
 
     @classmethod
     def from_json(cls, data: bytes, *, where: str) -> Manifest:
@@ -231,10 +233,6 @@ def commit(store: Store, manifest: Manifest, *, expected: str | None, key: str =
     return store.replace(key, manifest.to_json(), expected=expected)
 
 
-def _checksum(content: Mapping[str, JSON]) -> str:
-    return hashlib.sha256(canonical_json(content).encode("ascii")).hexdigest()
-
-
 def _checked(data: bytes, where: str) -> dict[str, Any]:
     """Return the parsed members without the checksum, after it was found right."""
     try:
@@ -245,7 +243,7 @@ def _checked(data: bytes, where: str) -> dict[str, Any]:
         raise _damaged(where, "it is not a JSON object")
     found = content.pop("sha256", None)
     try:
-        expected = _checksum(content)
+        expected = hashlib.sha256(canonical_json(content).encode("ascii")).hexdigest()
     except ValueError as error:  # NaN and Infinity, which Python reads but JSON does not know
         raise _damaged(where, f"it is not JSON: {error}") from error
     if found != expected:
@@ -268,12 +266,17 @@ def _of(kind: type, value: Any) -> Any:
 
 def _leaf(members: Any) -> LeafEntry:
     leaf = LeafEntry(**_of(dict, members))
-    for value, kind in ((leaf.identity, str), (leaf.name, str), (leaf.fingerprint, str), (leaf.n_rows, int)):
-        _of(kind, value)
-    _of(dict, leaf.extra)
+    texts, extra = (leaf.identity, leaf.name, leaf.fingerprint), leaf.extra
+    if not all(type(text) is str for text in texts) or type(leaf.n_rows) is not int or type(extra) is not dict:
+        raise TypeError(f"a leaf is {members!r:.200}")
     return leaf
 
 
 def _object(sha256: Any, n_bytes: Any, n_rows: Any, first: Any, last: Any) -> StoredObject:
-    times = (None if edge is None else float(edge) for edge in (first, last))
-    return StoredObject(_of(str, sha256), _of(int, n_bytes), _of(int, n_rows), *times)
+    if type(sha256) is not str or type(n_bytes) is not int or type(n_rows) is not int:
+        raise TypeError(f"expected text and two whole numbers, found {sha256!r:.80}, {n_bytes!r:.20}, {n_rows!r:.20}")
+    return StoredObject(sha256, n_bytes, n_rows, _time(first), _time(last))
+
+
+def _time(edge: Any) -> float | None:
+    return None if edge is None else float(edge)
