@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coretree.coreset.quotas import KEEP_ALL, ClassSketches, class_quotas, merge_classes, sketch_classes
+from coretree.coreset.class_sketches import ClassSketches, merge_classes, sketch_classes
+from coretree.coreset.quotas import KEEP_ALL, class_quotas
 from coretree.coreset.rows import uniforms
 from coretree.errors import ConfigError
 

@@ -15,8 +15,9 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from sklearn.metrics import log_loss, roc_auc_score
 from threadpoolctl import threadpool_limits
 
+from coretree.coreset.class_sketches import sketch_classes
 from coretree.coreset.priority import Sample, sketch
-from coretree.coreset.quotas import class_quotas, sketch_classes
+from coretree.coreset.quotas import class_quotas
 from coretree.coreset.residuals import ResidualState, residual_scores
 from coretree.coreset.rows import uniforms
 from coretree.learn.fit import fit_weighted

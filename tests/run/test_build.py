@@ -41,8 +41,8 @@ def test_no_statistic_sees_a_held_out_row(tmp_path: Path) -> None:
     assert clean.n_rows_ == dirty.n_rows_ == int((~late).sum())
     assert dirty.recipe_.classes == ("no", "yes")
     assert clean.recipe_.name == dirty.recipe_.name  # preparation and pilot, to the last bit
-    assert {k: v.tolist() for k, v in clean.root_.totals.state().items()} == {
-        k: v.tolist() for k, v in dirty.root_.totals.state().items()
+    assert {k: v.tolist() for k, v in clean.root_.totals["robust"].state().items()} == {
+        k: v.tolist() for k, v in dirty.root_.totals["robust"].state().items()
     }
     # negative control: without the split the poison is seen
     seen = CoresetTree(tmp_path / "seen.tree", size=450).build(opened(tmp_path / "poisoned", time="when"), client=ONE)

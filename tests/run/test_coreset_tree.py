@@ -51,10 +51,10 @@ def test_another_seed_is_another_sample_of_the_same_rows(folder: Path, tmp_path:
     assert other.n_rows_ == tree.n_rows_
     assert set(other.coreset(500).ids) != set(tree.coreset(500).ids)
     # the seeds of sample and split are independent: the totals count the same rows
-    np.testing.assert_allclose(other.root_.totals.counts, tree.root_.totals.counts, rtol=1e-12)
+    np.testing.assert_allclose(other.root_.counts, tree.root_.counts, rtol=1e-12)
     elsewhere, _ = opened(folder).split(test=0.2, seed=1)
     split = CoresetTree(tmp_path / "s", size=600, fan_in=3).build(elsewhere, client=ONE)
-    assert split.root_.totals.counts.tolist() != tree.root_.totals.counts.tolist()
+    assert split.root_.counts.tolist() != tree.root_.counts.tolist()
 
 
 def test_building_again_does_nothing(folder: Path, tree: CoresetTree) -> None:
@@ -162,11 +162,19 @@ def test_what_a_tree_does_not_hold_is_refused(tree: CoresetTree) -> None:
         CoresetTree(fan_in=1)
 
 
-def test_a_dataset_without_a_target_is_refused(folder: Path) -> None:
+def test_a_dataset_without_a_target_gives_uniform_rows_and_cells(folder: Path) -> None:
     from coretree import Dataset
 
-    with pytest.raises(ConfigError, match="the dataset has no target"):
-        CoresetTree(size=100).build(Dataset.from_parquet(folder), client=ONE)
+    tree = CoresetTree(size=100).build(Dataset.from_parquet(folder), client=ONE)
+    core = tree.coreset()
+    assert core.objective == "uniform"
+    assert core.y is None
+    assert tree.root_.cells is not None
+    assert tree.root_.cells.n_rows == tree.n_rows_
+    with pytest.raises(ConfigError, match="no target"):
+        core.target  # noqa: B018
+    with pytest.raises(ConfigError, match="'robust' needs a target"):
+        CoresetTree(size=100, objectives="robust").build(Dataset.from_parquet(folder), client=ONE)
 
 
 def test_copies_share_the_place(tree: CoresetTree) -> None:

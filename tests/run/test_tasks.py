@@ -10,8 +10,8 @@ import pytest
 from distributed.protocol import deserialize_bytes, serialize_bytes
 
 from coretree import Dataset
-from coretree.data.prepare import PrepareRules
 from coretree.run.frontier import Job
+from coretree.run.settings import Settings
 from coretree.run.tasks import Reading, SurveyWork
 from coretree.tree.local_store import LocalStore
 from coretree.tree.node import Survey
@@ -67,7 +67,7 @@ def test_a_group_stays_together(tmp_path: Path) -> None:
 
 def test_a_leaf_without_rows_leaves_an_empty_survey_that_merges(data: Dataset) -> None:
     reading = Reading.of(data)
-    work = SurveyWork(reading, PrepareRules(), 100, 0, MemoryStore())
+    work = SurveyWork(reading, Settings(100), 100, 100, MemoryStore())
     leaf = data.scan.leaves[0]
     empty = work.survey(*reading.no_rows(leaf))
     full = Survey.merge([work.survey(*rows) for rows in reading.rows(leaf, None)])
@@ -81,21 +81,21 @@ def test_a_leaf_without_rows_leaves_an_empty_survey_that_merges(data: Dataset) -
 def test_an_empty_partition_is_read_as_a_leaf_without_rows(tmp_path: Path) -> None:
     frame = sales(100).drop(columns=["price", "number", "group"])
     data = Dataset.from_pandas(frame, target="sold")
-    work = SurveyWork(Reading.of(data), PrepareRules(), 100, 0, LocalStore(tmp_path))
+    work = SurveyWork(Reading.of(data), Settings(100), 100, 100, LocalStore(tmp_path))
     found = work(Job("abcd", data.scan.leaves[0]), frame.iloc[:0])
     assert found.n_bytes == len((tmp_path / node_key("abcd")).read_bytes())
     assert work.get("abcd").profile.n_rows == 0
 
 
 def test_work_travels(data: Dataset, tmp_path: Path) -> None:
-    work = SurveyWork(Reading.of(data), PrepareRules(), 100, 0, LocalStore(tmp_path))
+    work = SurveyWork(Reading.of(data), Settings(100), 100, 100, LocalStore(tmp_path))
     again = deserialize_bytes(serialize_bytes(work))
     job = Job("abcd", data.scan.leaves[0])
     assert again(job, None) == work(job, None)
 
 
 def test_pilot_rows_are_shared_among_classes(data: Dataset) -> None:
-    work = SurveyWork(Reading.of(data), PrepareRules(), 60, 0, MemoryStore())
+    work = SurveyWork(Reading.of(data), Settings(100), 60, 100, MemoryStore())
     (survey, *_) = [work.survey(*rows) for rows in work.reading.rows(data.scan.leaves[0], None)]
     assert sorted(map(str, survey.pilots)) == ["no", "yes"]
     for sketch in survey.pilots.values():

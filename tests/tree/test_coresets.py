@@ -52,10 +52,9 @@ def test_rows_are_rows_of_the_data(tree: CoresetTree) -> None:
 
 def test_sizes_are_nested_and_distinct(tree: CoresetTree) -> None:
     for objective in ("robust", "balanced", "uniform"):
-        ids = [tree.coreset(size, objective=objective).ids.tolist() for size in (400, 500, 600)]
-        assert ids[0] == ids[1][:400]
-        assert ids[1] == ids[2][:500]
-        assert len(set(ids[2])) == 600
+        small, middle, large = (set(tree.coreset(size, objective=objective).ids.tolist()) for size in (400, 500, 600))
+        assert small < middle < large
+        assert (len(small), len(middle), len(large)) == (400, 500, 600)
 
 
 def test_too_few_rows_are_a_warning_and_not_silence(tree: CoresetTree) -> None:

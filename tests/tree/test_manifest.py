@@ -21,8 +21,8 @@ MANIFEST = Manifest("abc", "r", (LEAF,), 8, {"abc": StoredObject("00ff", 512)}, 
 WRITTEN = (
     b'{"created_by":{"coretree":"0.1.0"},"fan_in":8,"format":1,"leaves":[{"extra":{"share":0.1,"time":["2013-01",'
     b'"2013-02"]},"fingerprint":"1024-17","identity":"2013/\\u00e4.parquet:0-3","n_rows":10,"name":"abc"}],"nodes":'
-    b'{"abc":["00ff",512]},"recipe":"r","root":"abc","settings":{"size":20000},"sha256":"'
-    b'308da757129cd2fe2da00fbb8a577c3f09d992b4df5ed41ef672532bc9f0942a"}\n'
+    b'{"abc":["00ff",512,0,null,null]},"recipe":"r","root":"abc","settings":{"size":20000},"sha256":"'
+    b'1900763a92c6d6224382584185ea2929690d33686832a1b7fcbf6e44c6a28d36"}\n'
 )
 
 json_values = st.recursive(

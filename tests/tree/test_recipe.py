@@ -63,9 +63,9 @@ def test_every_part_is_in_the_name(tree: CoresetTree, change: dict[str, Any]) ->
 
 
 def test_the_pilot_is_in_the_name(tree: CoresetTree) -> None:
-    pilot = tree.recipe_.pilot
+    pilot = tree.recipe_.pilots["robust"]
     nudged = replace(pilot, theta=np.nextafter(pilot.theta, np.inf))
-    assert replace(tree.recipe_, pilot=nudged).name != tree.recipe_.name
+    assert replace(tree.recipe_, pilots={"robust": nudged}).name != tree.recipe_.name
 
 
 def test_a_recipe_that_is_not_there(tree: CoresetTree) -> None:

@@ -22,7 +22,7 @@ from coretree.coreset.scores import PilotState
 from coretree.coreset.tilt import Constraints, Spectrum, class_constraints, residual, spectrum, tilt
 from coretree.coreset.totals import Totals
 
-__all__ = ["Calibrated", "Report", "calibrate", "counts_only"]
+__all__ = ["Calibrated", "Report", "calibrate", "counts_only", "match_sums"]
 
 _TRUNCATIONS = (1e-9, 1e-6, 1e-4, 1e-3, 1e-2, 0.05, 0.2, 0.5)
 _SUM_TRUNCATIONS = (1e-9, 1e-3, 0.05)
@@ -72,6 +72,8 @@ def calibrate(
         return Calibrated(done.weights, replace(done.report, warnings=(*done.report.warnings, lost)))
     A, codes = as_floating(X).astype(np.float64), state.codes(y)
     delta, decrement = newton_direction(d, A, y, state, totals)
+    if state.loss == "hinge":  # its h is a kernel, not the curvature that a decrement needs
+        decrement = 0.0
     excess = expected_excess(d, a, A, y, state, totals)
     all_kept = not (d > a).any()
     notes = notes_on(codes, totals, state, decrement, all_kept)
@@ -119,6 +121,41 @@ def counts_only(
         return Calibrated(a.copy(), report_on(a, a, Solution(a, ("all rows",), "none", 0, 0, 0), 0, 0, notes))
     w = _to_total(_by_class(d, codes, totals), totals.weight)
     return Calibrated(w, report_on(w, d, Solution(w, ("counts",), "flat", 0, K, 0), 0, 0, notes))
+
+
+def match_sums(
+    weights: npt.NDArray[np.float64],
+    base: npt.NDArray[np.float64],
+    X: Matrix,
+    y: npt.NDArray[Any],
+    totals: Totals,
+) -> Calibrated:
+    """Calibrate a sample to class counts and class feature sums alone: what a single pass without a pilot knows.
+
+    Parameters
+    ----------
+    weights, base : ndarray, shape (m,)
+    X : ndarray, shape (m, d)
+        The columns that ``totals.sums`` sums, the constant first.
+    y : ndarray, shape (m,)
+        Class codes; ignored where ``totals`` has a single count (regression).
+    totals : Totals
+        Of which the counts and the sums are used.
+    """
+    done = counts_only(weights, base, y, totals)
+    d, a = done.weights, np.asarray(base, np.float64)
+    if done.report.groups == ("all rows",) or not np.isfinite(totals.sums).all():
+        return done
+    K = len(totals.counts)
+    codes = np.zeros(len(d), np.intp) if K == 1 else np.asarray(y).astype(np.intp)
+    free = np.maximum(d - a, 0.0)
+    q = free + 0.1 * free.mean() if free.any() else np.ones(len(d))
+    q = q * (d.sum() / (d @ q))
+    first = class_constraints(codes, totals.counts, d * q)
+    found = Solution(d, ("counts",), "flat", 0.0, K, 0.0)
+    found = _with_sums(d, q, first, _sum_columns(as_floating(X).astype(np.float64), codes, totals), found)
+    w = _to_total(found.weights, totals.weight)
+    return Calibrated(w, report_on(w, np.asarray(weights, np.float64), found, 0, 0, done.report.warnings))
 
 
 def _best(

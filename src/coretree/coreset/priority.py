@@ -95,6 +95,16 @@ class Sketch:
             raise ValueError(f"reduce: the size must be between 0 and the capacity {self.capacity}; found {k}")
         return _pick(self, np.arange(min(k + 1, len(self))), k)
 
+    def restricted(self, inside: npt.NDArray[np.bool_]) -> Sketch:
+        """Sketch of a subset, such as a time window: the kept rows that belong to it, under the same threshold.
+
+        ``inside`` is a mask of the rows, shape (r,). Weighted sums are unbiased for the subset.
+        """
+        kept = np.flatnonzero(inside[: self.capacity])
+        if len(self) > self.capacity:  # the row behind the last one is no member, only the threshold
+            return _pick(self, np.append(kept, self.capacity), len(kept))
+        return _pick(self, kept, self.capacity)
+
     def finalise(self) -> Sample:
         """Return the sample: the first ``capacity`` rows with their weights (cost: O(rows))."""
         k, threshold = min(self.capacity, len(self)), self.ceiling

@@ -139,6 +139,11 @@ class Totals:
             return self
         return NotImplemented
 
+    @classmethod
+    def of_counts(cls, n_rows: int, counts: Float) -> Self:
+        """Totals that know the classes' base weight alone: what samples without a pilot are held to."""
+        return cls(n_rows, float(counts.sum()), counts, np.zeros((len(counts), 0)), 0.0, np.zeros(0), None)
+
     @property
     def finite(self) -> bool:
         """Whether every sum is a finite number."""

@@ -35,6 +35,16 @@ def global_codes(columns: Columns, preparation: Preparation) -> I32:
     return out
 
 
+def raw_codes(rows: Blocks, preparation: Preparation) -> I32:
+    """The same for rows whose categories are kept by value, in arrays ``category0``, ``category1`` and so on."""
+    out = np.full((len(rows["numbers"]), len(preparation.categories)), -1, dtype=np.int32)
+    for j, column in enumerate(preparation.categories):
+        place = {level: i for i, level in enumerate(column.levels)}
+        values = rows[f"category{j}"]
+        out[:, j] = [-1 if v is None or v != v else place.get(v, len(column.levels)) for v in values]
+    return out
+
+
 def class_codes(target: Coded, classes: tuple[Level, ...], where: str) -> npt.NDArray[np.int64]:
     """Class numbers under the frozen list of classes.
 

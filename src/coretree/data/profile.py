@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Self
 
@@ -16,7 +16,7 @@ from coretree.data.columns import Changes, Coded, Columns, class_rows, take_rows
 from coretree.data.columns import Level as Level
 from coretree.data.digest_arrays import pack, unpack
 from coretree.data.moments import Moments, moments
-from coretree.data.quantiles import Digest, digests
+from coretree.data.quantiles import Digest, digest, digests
 from coretree.data.schema import Schema
 from coretree.data.times import datetime_parts, part_names
 from coretree.errors import TargetError
@@ -35,12 +35,17 @@ def numeric_names(schema: Schema) -> tuple[str, ...]:
 
 def numeric_block(columns: Columns) -> npt.NDArray[Any]:
     """Numeric features (n, p), column-major, NaN where missing; the block itself where there are no times."""
-    if not columns.times.shape[1]:
-        return columns.numbers
-    parts = [datetime_parts(columns.times[:, j]) for j in range(columns.times.shape[1])]
-    p = columns.numbers.shape[1]
-    out = np.empty((p + 3 * len(parts), len(columns)), dtype=columns.numbers.dtype).T
-    out[:, :p] = columns.numbers
+    return numeric_parts(columns.numbers, columns.times)
+
+
+def numeric_parts(numbers: npt.NDArray[Any], times: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The same, from the floating-point block (n, p) and the times (n, t) of stored rows."""
+    if not times.shape[1]:
+        return numbers
+    parts = [datetime_parts(times[:, j]) for j in range(times.shape[1])]
+    p = numbers.shape[1]
+    out = np.empty((p + 3 * len(parts), len(numbers)), dtype=numbers.dtype).T
+    out[:, :p] = numbers
     for j, part in enumerate(parts):
         out[:, p + 3 * j : p + 3 * (j + 1)] = part
     return out
@@ -66,6 +71,8 @@ class Profile:
         Moments of a quantity to predict (one column; none for classes).
     seconds : Moments
         Moments of the event time (one column; none without one).
+    target_quantiles : Digest
+        Of a quantity to predict, thinned as ``quantiles`` are; empty for classes.
     """
 
     changes: Changes
@@ -76,6 +83,7 @@ class Profile:
     target: Moments
     seconds: Moments
     n_thin: int = 0
+    target_quantiles: Digest = field(default_factory=Digest.empty)
 
     @cached_property
     def moments(self) -> Moments:
@@ -117,6 +125,7 @@ class Profile:
             target=self.target + other.target,
             seconds=self.seconds + other.seconds,
             n_thin=self.n_thin + other.n_thin,
+            target_quantiles=self.target_quantiles + other.target_quantiles,
         )
 
     __radd__ = __add__
@@ -137,7 +146,7 @@ class Profile:
             out[f"n_{name}"] = np.array(len(items))
             for i, item in enumerate(items):
                 out |= _prefix(f"{name}{i}", item.state())
-        return out
+        return out | _prefix("outcome", self.target_quantiles.state())
 
     @classmethod
     def from_state(cls, state: Mapping[str, npt.NDArray[Any]]) -> Self:
@@ -160,6 +169,8 @@ class Profile:
             target=target,
             seconds=seconds,
             n_thin=int(state["n_thin"]),
+            # states written before there was one have none
+            target_quantiles=Digest.from_state(grouped["outcome"]) if "outcome" in grouped else Digest.empty(),
         )
 
 
@@ -180,6 +191,7 @@ def profile(columns: Columns, block: npt.NDArray[Any], *, exact_quantiles: bool,
     thin = _thin(len(columns))
     coded = [_dictionary(c) for c in columns.categories]
     weights = columns.weights
+    quantity = columns.target if isinstance(columns.target, np.ndarray) else None
     return Profile(
         changes=columns.changes,
         by_class=_by_class(columns, block),
@@ -191,11 +203,12 @@ def profile(columns: Columns, block: npt.NDArray[Any], *, exact_quantiles: bool,
             else ()
         ),
         distinct=tuple(distinct_count(_dictionary(c.take(thin))) for c in columns.categories),
-        target=moments(_column(columns.target), weights)
-        if isinstance(columns.target, np.ndarray)
-        else Moments.empty(0),
+        target=Moments.empty(0) if quantity is None else moments(_column(quantity), weights),
         seconds=moments(_column(columns.seconds), weights) if columns.seconds is not None else Moments.empty(0),
         n_thin=len(thin),
+        target_quantiles=Digest.empty()
+        if quantity is None
+        else digest(quantity if exact_quantiles else quantity[thin]),
     )
 
 

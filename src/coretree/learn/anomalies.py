@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.covariance import EllipticEnvelope
 from sklearn.ensemble import IsolationForest
 from sklearn.linear_model import SGDOneClassSVM
 from sklearn.svm import OneClassSVM
@@ -78,7 +79,7 @@ def score_tally(model: Any, X: Any, edges: FloatArray, weights: npt.ArrayLike | 
 
     Parameters
     ----------
-    model : fitted IsolationForest, OneClassSVM or SGDOneClassSVM
+    model : fitted IsolationForest, OneClassSVM, SGDOneClassSVM or EllipticEnvelope
     X : array, shape (n, d)
     edges : ndarray, shape (b,)
         From `score_edges`: with the scores of m uniform rows the flagged share is within about 1 / m of the target.
@@ -93,6 +94,11 @@ def score_tally(model: Any, X: Any, edges: FloatArray, weights: npt.ArrayLike | 
     w = None if weights is None else np.asarray(weights, np.float64)
     bins = np.searchsorted(edges, scores, side="right")
     return ScoreTally(edges, np.bincount(bins, w, len(edges) + 1).astype(np.float64))
+
+
+def has_threshold(model: Any) -> bool:
+    """Whether `with_threshold` knows how to move a detector's threshold."""
+    return isinstance(model, (IsolationForest, OneClassSVM, SGDOneClassSVM, EllipticEnvelope))
 
 
 def with_threshold(model: Any, threshold: float) -> Any:
@@ -112,7 +118,7 @@ def with_threshold(model: Any, threshold: float) -> Any:
     >>> share, float((with_threshold(forest, threshold).predict(X) == -1).mean())
     (0.1, 0.1)
     """
-    if not isinstance(model, (IsolationForest, OneClassSVM, SGDOneClassSVM)):
+    if not has_threshold(model):
         raise ConfigError(f"the threshold of {type(model).__name__} cannot be set; use IsolationForest or OneClassSVM.")
     moved = copy.copy(model)
     if isinstance(model, OneClassSVM):  # libsvm decides by its intercept, of which the offset is the negative

@@ -56,7 +56,7 @@ def fit_pca(model: Any, moments: Summary) -> Any:
     kept = min(n, d)
     S, V = S[:kept], V[:kept]
     variance = S**2 / (moments.weight - 1.0)
-    count = _components(model.n_components, variance, kept)
+    count = _components(model.n_components, variance, d)
     model.mean_, model.components_ = moments.mean[:d].copy(), V[:count].copy()
     model.explained_variance_ = variance[:count].copy()
     model.explained_variance_ratio_ = variance[:count] / variance.sum()
@@ -66,15 +66,18 @@ def fit_pca(model: Any, moments: Summary) -> Any:
     return model
 
 
-def _components(wanted: Any, variance: Float, kept: int) -> int:
+def _components(wanted: Any, variance: Float, n_features: int) -> int:
     """Number of components that scikit-learn's rules choose for a spectrum."""
+    kept = len(variance)
     if wanted is None:
         return kept
     if isinstance(wanted, float) and 0 < wanted < 1:
         shares = np.cumsum(variance / variance.sum())
         return min(int(np.searchsorted(shares, wanted, side="right")) + 1, kept)
     if not 0 <= int(wanted) <= kept:
-        raise ConfigError(f"PCA: n_components must be between 0 and {kept} for this data, found {wanted}.")
+        raise ConfigError(
+            f"PCA: n_components must be between 0 and {kept} (n_features = {n_features}), found {wanted}."
+        )
     return int(wanted)
 
 
@@ -84,7 +87,9 @@ def fit_truncated_svd(model: Any, moments: Summary) -> Any:
     if not moments.weight > 0:
         raise EmptyDataError("TruncatedSVD needs the moments of at least one row, found none.")
     if not 1 <= model.n_components <= d:
-        raise ConfigError(f"TruncatedSVD: n_components must be between 1 and {d}, found {model.n_components}.")
+        raise ConfigError(
+            f"TruncatedSVD: n_components must be between 1 and n_features = {d}, found {model.n_components}."
+        )
     R, mean = moments.root()[:, :d], moments.mean[:d]
     S, V = _singular(np.vstack([R, np.sqrt(moments.weight) * mean]))
     V = V[: model.n_components]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -22,16 +22,24 @@ from sklearn.ensemble import (
     RandomForestClassifier,
     RandomForestRegressor,
 )
-from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.linear_model import (
+    GammaRegressor,
+    LinearRegression,
+    LogisticRegression,
+    PoissonRegressor,
+    Ridge,
+    SGDClassifier,
+    TweedieRegressor,
+)
 from sklearn.pipeline import Pipeline
-from sklearn.svm import LinearSVC
+from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from sklearn.utils.validation import has_fit_parameter
 
 from coretree.errors import ConfigError
 
 Task = Literal["classification", "regression"]
-SketchName = Literal["robust", "balanced", "uniform"]
+USUAL_SKETCHES = ("robust", "balanced", "uniform")
 
 ALIASES: Mapping[str, str] = MappingProxyType(
     {"lr": "logistic", "dt": "tree", "rf": "forest", "hgb": "hist_gradient_boosting"}
@@ -162,14 +170,16 @@ def is_tree_based(estimator: Any) -> bool:
     return type(estimator).__module__.partition(".")[0] in _BOOSTING_PACKAGES
 
 
-def sketch_for(estimator: Any) -> SketchName:
+def sketch_for(estimator: Any, available: Collection[str] = USUAL_SKETCHES) -> str:
     """Which sketch of a node should feed an estimator.
 
-    A node keeps three samples of the same rows side by side, since no single one serves all models:
+    A node keeps several samples of the same rows side by side, since no single one serves all models:
 
-    - ``robust``: leverage and gradient scores with calibrated weights, for linear models, SVMs and GLMs;
-    - ``balanced``: as many rows of each class as possible, for classification trees, forests and boosting;
-    - ``uniform``: equal weights, for regression trees, clustering, anomaly detection, and whatever takes no weights.
+    - ``robust``: leverage and gradient scores with calibrated weights, for linear models, SVMs and GLMs; a sketch of
+      the model's own loss (``squared_hinge``, ``poisson``, ...) goes before it where there is one;
+    - ``residual``, else ``balanced``: for classification trees, forests and boosting;
+    - ``residual``, else ``pooled`` (uniform and robust rows together), else ``uniform``: for regression trees;
+    - ``uniform``: equal weights, for clustering, anomaly detection, and whatever takes no weights.
 
     Pipelines are judged by their last step, meta-estimators by what they wrap, votes and stacks by their members
     (``robust`` when those disagree). An estimator nobody knows gets ``robust`` if it takes ``sample_weight``.
@@ -178,25 +188,64 @@ def sketch_for(estimator: Any) -> SketchName:
     ----------
     estimator : scikit-learn estimator
         Fitted or not.
+    available : collection of str
+        Names of the sketches that there are.
 
     Returns
     -------
-    {"robust", "balanced", "uniform"}
+    str
+        The first of those that suit; where none is available, the first available one.
 
     Examples
     --------
     >>> sketch_for(LogisticRegression()), sketch_for(RandomForestClassifier()), sketch_for(RandomForestRegressor())
     ('robust', 'balanced', 'uniform')
+    >>> sketch_for(LinearSVC(), ["robust", "squared_hinge"])
+    'squared_hinge'
     """
+    suitable = [*_suitable(estimator), *available]
+    return next(name for name in suitable if name in available)
+
+
+def _suitable(estimator: Any) -> tuple[str, ...]:
+    """Sketches that suit an estimator, best first."""
     if is_tree_based(estimator):
-        return "balanced" if is_classifier(estimator) else "uniform"
+        return ("residual", "balanced") if is_classifier(estimator) else ("residual", "pooled", "uniform")
     members = getattr(estimator, "estimators", None)
     if isinstance(members, list) and members:
-        wanted = {sketch_for(member) for _, member in members if hasattr(member, "fit")}
-        return wanted.pop() if len(wanted) == 1 else "robust"
+        wanted = {_suitable(member) for _, member in members if hasattr(member, "fit")}
+        return wanted.pop() if len(wanted) == 1 else ("robust",)
     inner = inner_estimator(estimator)
     if inner is not None:
-        return sketch_for(inner)
+        return _suitable(inner)
     if is_clusterer(estimator) or is_outlier_detector(estimator):
-        return "uniform"
-    return "robust" if hasattr(estimator, "fit") and has_fit_parameter(estimator, "sample_weight") else "uniform"
+        return ("uniform",)
+    if not (hasattr(estimator, "fit") and has_fit_parameter(estimator, "sample_weight")):
+        return ("uniform",)
+    loss = loss_objective(estimator)
+    return ("robust",) if loss is None else (loss, "robust")
+
+
+def loss_objective(estimator: Any) -> str | None:
+    """Objective named after the loss of a linear model; None where "robust" stands for it.
+
+    Examples
+    --------
+    >>> loss_objective(PoissonRegressor()), loss_objective(LogisticRegression())
+    ('poisson', None)
+    """
+    inner = inner_estimator(estimator)
+    if inner is not None:
+        return loss_objective(inner)
+    if isinstance(estimator, (LinearSVC, SGDClassifier)):
+        return str(estimator.loss) if "hinge" in str(estimator.loss) else None
+    if isinstance(estimator, SVC):
+        return "hinge"
+    if isinstance(estimator, PoissonRegressor):
+        return "poisson"
+    if isinstance(estimator, GammaRegressor):
+        return "gamma"
+    if isinstance(estimator, TweedieRegressor):
+        between = f"tweedie:{estimator.power:g}" if 1 < estimator.power < 2 else None
+        return {1: "poisson", 2: "gamma"}.get(estimator.power, between)
+    return None

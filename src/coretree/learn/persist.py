@@ -27,6 +27,8 @@ TRUSTED_TYPES: tuple[str, ...] = (
     "numpy.dtype",
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
+    "sklearn.cluster._bisect_k_means._BisectingTree",
+    "sklearn.cluster._kmeans._kmeans_single_lloyd",
     "sklearn.compose._column_transformer._RemainderColsList",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.metrics._dist_metrics.EuclideanDistance64",
@@ -160,7 +162,10 @@ _RESAVE = "Copy the folder again from where it was saved, or train again."
 
 
 def _model_bytes(model: Any, target: Path, trusted: Sequence[str]) -> bytes:
-    data: bytes = skops.io.dumps(model)
+    try:
+        data: bytes = skops.io.dumps(model)
+    except skops.io.exceptions.UnsupportedTypeException as error:
+        raise ModelFileError(f"{target}: not saved, because skops cannot write it without pickle: {error}") from error
     strangers = sorted(set(skops.io.get_untrusted_types(data=data)) - {*TRUSTED_TYPES, *trusted})
     if strangers:
         raise ModelFileError(

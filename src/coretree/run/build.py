@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
-import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-
-import numpy as np
 
 import coretree
 from coretree.coreset.calibrate import calibrate
 from coretree.coreset.pilot import fit_pilot
-from coretree.coreset.scores import PilotState, pilot_state
+from coretree.coreset.scores import pilot_state
 from coretree.data.columns import Level
 from coretree.data.dataset import Dataset
 from coretree.data.encode import design
-from coretree.data.prepare import Preparation, freeze
-from coretree.data.profile import Profile, label_order
+from coretree.data.finite import check_scalable
+from coretree.data.prepare import freeze
+from coretree.data.profile import Profile
 from coretree.data.scan import Leaf
-from coretree.errors import DataWarning, EmptyDataError, TargetError
+from coretree.errors import ConfigError, DataWarning, EmptyDataError, TargetError
 from coretree.run.executor import Executor
 from coretree.run.frontier import Job
 from coretree.run.memory import preflight
+from coretree.run.pilots import with_pilots
 from coretree.run.publish import Refinement, publish
 from coretree.run.settings import Settings
-from coretree.run.tasks import NodeWork, Reading, SurveyWork, read_node
+from coretree.run.tasks import NodeWork, Reading, SurveyWork, leaf_name, read_node, read_survey
 from coretree.tree.coresets import draw
-from coretree.tree.local_store import LocalStore
 from coretree.tree.manifest import Manifest, StoredObject
 from coretree.tree.node import Node, Survey
 from coretree.tree.plan import Plan, digest, plan
 from coretree.tree.recipe import Recipe
-from coretree.tree.store import Store, node_key, stored_nodes
+from coretree.tree.store import SharedStore, Store, node_key, stored_nodes
 
 Progress = Callable[[str, int, int], None]
 PILOT_ROWS, PILOT_ROWS_A_COLUMN, MOST_PILOT_ROWS = 4_000, 50, 20_000
@@ -60,8 +58,7 @@ def source_name(data: Dataset, settings: Settings) -> str:
         data.schema.to_dict(),
         data.clean.to_dict(),
         None if data.selection is None else data.selection.to_dict(),
-        settings.prepare.to_dict(),
-        [settings.size, settings.fan_in, settings.seed, settings.exact, settings.passes],
+        settings.to_dict(),
     )
 
 
@@ -69,26 +66,29 @@ def build_tree(
     data: Dataset, settings: Settings, store: Store, executor: Executor, progress: Progress | None
 ) -> BuildSummary:
     """Carry out the passes and publish the manifest; every node that the store holds already is left alone."""
-    source = source_name(data, settings)
-    leaves = data.scan.leaves
-    first = plan_leaves(leaves, f"survey-{source}", settings.fan_in, store)
-    made = _run(executor, first, data, _survey_work(data, settings, store), "profile", progress)
-    key = node_key(first.root)
-    survey = Survey.from_bytes(store.get(key), where=key)
+    work, source = survey_work(data, settings, store), source_name(data, settings)
+    first = plan_leaves(data.scan.leaves, work.name, settings.fan_in, store)
+    made = carry_out(executor, first, data.scan.leaves, data, work, "profile", progress)
+    survey = read_survey(store, first.root)
     recipe = freeze_recipe(data, survey, settings)
-    second, nodes = _node_pass(data, recipe, settings.fan_in, store, executor, "sketch", progress)
+    store.put(recipe.key, recipe.to_bytes())
+    if settings.passes == 1:
+        manifest = publish(data, settings, source, recipe, first, None, made, store, under=work.name)
+        return BuildSummary(len(data.scan.leaves), len(manifest.nodes), len(made), total_bytes(manifest))
+    second, nodes = node_pass(data, recipe, settings.fan_in, store, executor, "sketch", progress, work.name)
     third = None
-    if settings.passes == 3:
+    if settings.passes == 3 and set(recipe.pilots) & set(recipe.objectives):
         refined = refine_recipe(recipe, read_node(store, second.root))
-        shape, more = _node_pass(data, refined, settings.fan_in, store, executor, "refine", progress)
+        store.put(refined.key, refined.to_bytes())
+        shape, more = node_pass(data, refined, settings.fan_in, store, executor, "refine", progress)
         third, nodes = Refinement(refined, shape), {**nodes, **more}
-    manifest = publish(data, settings, source, recipe, survey, second, third, nodes, store)
+    manifest = publish(data, settings, source, recipe, second, third, nodes, store, under=recipe.name)
     for name in first.nodes:
         store.delete(node_key(name))
-    return BuildSummary(len(leaves), len(manifest.nodes), len(made) + len(nodes), total_bytes(manifest))
+    return BuildSummary(len(data.scan.leaves), len(manifest.nodes), len(made) + len(nodes), total_bytes(manifest))
 
 
-def _node_pass(
+def node_pass(
     data: Dataset,
     recipe: Recipe,
     fan_in: int,
@@ -96,27 +96,31 @@ def _node_pass(
     executor: Executor,
     stage: str,
     progress: Progress | None,
+    survey: str | None = None,
 ) -> tuple[Plan, dict[str, StoredObject]]:
-    """One pass that leaves nodes under a recipe."""
-    store.put(recipe.key, recipe.to_bytes())
+    """One pass that leaves nodes under a stored recipe; ``survey`` is the name under which pass 1 left profiles."""
     shape = plan_leaves(data.scan.leaves, recipe.name, fan_in, store)
-    work = NodeWork(Reading.of(data), recipe.name, store)
-    return shape, _run(executor, shape, data, work, stage, progress)
+    work = NodeWork(Reading.of(data), recipe.name, store, survey)
+    return shape, carry_out(executor, shape, data.scan.leaves, data, work, stage, progress)
 
 
 def refine_recipe(recipe: Recipe, root: Node) -> Recipe:
-    """Recipe of pass 3: totals alone, at the model that the coreset of pass 2 gives.
+    """Recipe of pass 3: totals alone, at the models that the coresets of pass 2 give.
 
     The same rows are calibrated again, to the gradient and Hessian at a model so near the optimum that what
     calibration leaves out is of third order.
     """
-    sample, pilot = draw(root), recipe.pilot
-    X, y = design(sample.rows, recipe.preparation), sample.rows["y"]
-    w = calibrate(sample.weights, sample.base, X, y, pilot, root.totals).weights
-    n_classes = pilot.n_classes if pilot.theta.ndim == 2 else None
-    theta = fit_pilot(X, y, w, pilot.loss, lam=pilot.lam, n_classes=n_classes)
-    state = pilot_state(X, y, w, pilot.loss, pilot.counts, lam=pilot.lam, theta=theta)
-    return replace(recipe, objectives=(), exact=False, pilot=state)
+    better = {}
+    for name, pilot in recipe.pilots.items():
+        if name not in recipe.objectives:
+            continue
+        sample = draw(root, recipe, objective=name)
+        X, y = design(sample.rows, recipe.preparation), sample.rows["y"]
+        w = calibrate(sample.weights, sample.base, X, y, pilot, root.totals[name]).weights
+        n_classes = pilot.n_classes if pilot.theta.ndim == 2 else None
+        theta = fit_pilot(X, y, w, pilot.loss, lam=pilot.lam, n_classes=n_classes)
+        better[name] = pilot_state(X, y, w, pilot.loss, pilot.counts, lam=pilot.lam, theta=theta)
+    return replace(recipe, objectives=(), exact="no", cells=0, pilots=better, residual=None)
 
 
 def total_bytes(manifest: Manifest) -> int:
@@ -126,22 +130,41 @@ def total_bytes(manifest: Manifest) -> int:
 
 def plan_leaves(leaves: Sequence[Leaf], recipe: str, fan_in: int, store: Store) -> Plan:
     """Plan a pass under a recipe's name."""
-    names = [digest("leaf", leaf.identity, list(leaf.row_groups), leaf.fingerprint, recipe) for leaf in leaves]
+    names = [leaf_name(leaf, recipe) for leaf in leaves]
     identities = [leaf.identity for leaf in leaves]
     return plan(names, recipe=recipe, fan_in=fan_in, stored=stored_nodes(store), identities=identities)
 
 
-def _survey_work(data: Dataset, settings: Settings, store: Store) -> SurveyWork:
+def survey_work(data: Dataset, settings: Settings, store: Store) -> SurveyWork:
+    """The work of pass 1."""
+    if settings.passes == 1 and data.schema.target is None:
+        raise ConfigError(
+            f"{data.scan.where}: passes=1 is for data with a target; cells and samples of other data take two. Leave "
+            "passes out, or name the target."
+        )
     columns = len(data.schema.numbers) + 3 * len(data.schema.times) + TYPICAL_LEVELS * len(data.schema.categories)
     rows = min(MOST_PILOT_ROWS, max(PILOT_ROWS, PILOT_ROWS_A_COLUMN * columns))
-    return SurveyWork(Reading.of(data), settings.prepare, rows, settings.seed, store)
+    return SurveyWork(Reading.of(data), settings, rows, _leaf_size(data, settings), store)
 
 
-def _run(
-    executor: Executor, shape: Plan, data: Dataset, work: Any, stage: str, progress: Progress | None
+def _leaf_size(data: Dataset, settings: Settings) -> int:
+    """Rows that a leaf keeps: several times its share of the root, so that its threshold hardly ever decides."""
+    leaves = data.scan.leaves
+    even_share = -(-settings.size // max(1, len(leaves)))
+    rows = sum(leaf.n_rows for leaf in leaves) // max(1, len(leaves))
+    return min(settings.size, max(LEAST_LEAF_ROWS, LEAF_SLACK * even_share, rows // LEAF_ROWS_PER_KEPT))
+
+
+def carry_out(
+    executor: Executor,
+    shape: Plan,
+    leaves: Sequence[Leaf | None],
+    data: Dataset,
+    work: Any,
+    stage: str,
+    progress: Progress | None,
 ) -> dict[str, StoredObject]:
     """Carry out what is missing of a plan."""
-    leaves = data.scan.leaves
     jobs = [Job(s.name, None if s.leaf is None else leaves[s.leaf], s.children) for s in shape.steps]
     if progress is None:
         return executor.run(jobs, work, data)
@@ -150,30 +173,36 @@ def _run(
 
 
 def freeze_recipe(data: Dataset, survey: Survey, settings: Settings) -> Recipe:
-    """Everything between the passes: preparation, classes, pilot, how much a leaf keeps."""
-    profile, where = survey.profile, data.scan.where
+    """Everything between the passes: preparation, classes, objectives, pilots, how much a leaf keeps."""
+    profile, where, task = survey.profile, data.scan.where, data.schema.task
     if profile.n_rows == 0:
         raise EmptyDataError(
             f"{where}: no training row is left after cleaning and splitting. Check the target column and the split."
         )
-    classes = _classes(profile, data) if data.schema.task == "classification" else None
+    classes = _classes(profile, data) if task == "classification" else None
     _warn_of_oddities(profile, data)
-    preparation = freeze(profile, data.schema, settings.prepare)
-    n_leaves = max(1, len(data.scan.leaves))
-    even_share = -(-settings.size // n_leaves)
-    kept = max(LEAST_LEAF_ROWS, LEAF_SLACK * even_share, profile.n_rows // n_leaves // LEAF_ROWS_PER_KEPT)
-    return Recipe(
-        preparation=preparation,
+    rows = tuple(profile.by_class[label].n_rows for label in (classes or (None,)))
+    draft = Recipe(
+        preparation=freeze(profile, data.schema, settings.prepare),
         clean=data.clean,
         split=data.selection,
         classes=classes,
-        objectives=("robust", "uniform") if classes is None else ("robust", "balanced", "uniform"),
+        rows=rows,
+        budgets=settings.budgets(classes, where),
+        objectives=settings.names_of_objectives(task, rows),
         size=settings.size,
-        leaf_size=min(settings.size, kept),
+        leaf_size=_leaf_size(data, settings),
         seed=settings.seed,
-        exact=settings.wants_moments(data.schema.task),
-        pilot=_pilot(survey, preparation, classes),
+        exact=settings.form_of_moments(task),
+        cells=settings.n_cells(task),
+        scatter=settings.scatter,
+        pilots={},
     )
+    check_scalable(draft.preparation, where)
+    recipe = draft if task is None or settings.passes == 1 else with_pilots(draft, survey)
+    for name in recipe.objectives:
+        recipe.capacity(name)  # budgets that do not fit are an error now, not at the end of a pass
+    return recipe
 
 
 def _classes(profile: Profile, data: Dataset) -> tuple[Level, ...]:
@@ -185,35 +214,6 @@ def _classes(profile: Profile, data: Dataset) -> tuple[Level, ...]:
             "a classifier needs at least two. Check the target column, the rows that were read, and the split."
         )
     return labels
-
-
-def _pilot(survey: Survey, preparation: Preparation, classes: tuple[Level, ...] | None) -> PilotState:
-    """Fit the pilot model on the pilot rows, prepared with the frozen preparation."""
-    profile = survey.profile
-    X, y, w = [], [], []
-    for label in sorted(survey.pilots, key=label_order):
-        sample = survey.pilots[label].finalise()
-        X.append(design({**sample.rows, "codes": _codes_of(sample.rows, preparation)}, preparation))
-        code = None if classes is None or label is None else float(classes.index(label))
-        y.append(sample.rows["y"] if code is None else np.full(len(sample.weights), code))
-        w.append(sample.weights)
-    loss = "squared" if classes is None else "logistic" if len(classes) == 2 else "softmax"
-    counts = [profile.weight] if classes is None else [profile.by_class[c].weight for c in classes]
-    target = np.concatenate(y)
-    if classes is None and profile.target.minimum[0] == profile.target.maximum[0]:
-        name = preparation.schema.target
-        raise TargetError(f"target '{name}' is {target[0]:g} in every training row; there is nothing to learn.")
-    return pilot_state(np.asfortranarray(np.vstack(X)), target, np.concatenate(w), loss, counts)
-
-
-def _codes_of(rows: Mapping[str, Any], preparation: Preparation) -> Any:
-    """Codes of pilot rows, whose categories are kept by value."""
-    out = np.full((len(rows["numbers"]), len(preparation.categories)), -1, dtype=np.int32)
-    for j, column in enumerate(preparation.categories):
-        place = {level: i for i, level in enumerate(column.levels)}
-        values = rows[f"category{j}"]
-        out[:, j] = [-1 if v is None or v != v else place.get(v, len(column.levels)) for v in values]
-    return out
 
 
 def odd_columns(profile: Profile, data: Dataset) -> tuple[list[str], list[str]]:
@@ -250,7 +250,7 @@ def check_executor(executor: Executor, store: Store, leaves: Sequence[Leaf], mer
 
     Raises
     ------
-    MemoryPlanError, ClusterError
+    MemoryPlanError, ClusterError, StoreError
     """
     client = getattr(executor, "client", None)
     if client is None:
@@ -258,6 +258,5 @@ def check_executor(executor: Executor, store: Store, leaves: Sequence[Leaf], mer
     from coretree.run.cluster import check_shared
 
     preflight(client.scheduler_info(n_workers=-1)["workers"], leaves, merge_bytes=merge_bytes)
-    if isinstance(store, LocalStore):
-        os.makedirs(store.folder, exist_ok=True)
-        check_shared(client, str(store.folder), coretree.__version__)
+    if isinstance(store, SharedStore):
+        check_shared(client, store, coretree.__version__)

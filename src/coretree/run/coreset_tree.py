@@ -4,40 +4,36 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
-from functools import cached_property
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from coretree.coreset.scores import PilotState
-from coretree.coreset.totals import Totals
+from coretree.coreset.quotas import Budget
 from coretree.data.dataset import Dataset
 from coretree.data.prepare import PrepareRules
-from coretree.data.profile import Profile
-from coretree.errors import ConfigError, DamagedNodeError, OutputExistsError, StoreError
+from coretree.data.profile import Level
+from coretree.errors import DamagedNodeError, OutputExistsError
 from coretree.run.blas import one_blas_thread
 from coretree.run.build import BuildSummary, Progress, build_tree, check_executor, source_name, total_bytes
-from coretree.run.executor import executor_for
+from coretree.run.changing_tree import ChangingTree
+from coretree.run.executor import Executor, executor_for
+from coretree.run.membership import Frozen, scanned, settle
 from coretree.run.memory import node_bytes
 from coretree.run.publish import drop_damaged
-from coretree.run.settings import Settings
-from coretree.run.tasks import read_node
-from coretree.tree.coresets import Coreset, make_coreset
-from coretree.tree.local_store import open_store
-from coretree.tree.manifest import Manifest, load
-from coretree.tree.node import Node, Survey
-from coretree.tree.recipe import Recipe, load_recipe
+from coretree.run.settings import Exact, Settings
+from coretree.tree.addresses import open_store
 from coretree.tree.store import Store
 
 N_SKETCHES = 3
 
 
-class CoresetTree:
+class CoresetTree(ChangingTree):
     """A durable tree of coresets over a partitioned data set.
 
     Parameters
     ----------
-    path : path, optional
-        Folder of the tree; made by the first build. Default: a temporary one that goes with the object.
+    path : path, address or store, optional
+        Where the tree is: a folder, made by the first build, ``"s3://bucket/prefix"`` (``gs://``, ``az://``), or what
+        ``open_store`` returns, to give options. Default: a temporary folder that goes with the object.
     size : int
         Rows that the root (and every inner node) keeps of each sketch; coresets of any smaller size are prefixes.
     prepare : PrepareRules or mapping, optional
@@ -46,13 +42,27 @@ class CoresetTree:
         Children a merge takes on average.
     seed : int
         Of every sample; independent of the split's.
-    exact : bool, optional
+    objectives : "auto", name or sequence of names
+        Sketches that every node carries side by side. "auto": "robust" (linear models, calibrated), "balanced" (tree
+        classifiers) and "uniform"; for quantities "robust", "uniform", and "residual" where the size is a tenth of the
+        rows or more. By name also: "residual" (trees, by what a boosted pilot gets wrong), "squared_hinge" and "hinge"
+        (linear SVMs of two classes), "poisson", "gamma", "tweedie:1.5" (log-linear models). Each with a loss has its
+        own pilot and totals. ["auto", "hinge"]: the usual ones, and the others where the target permits.
+    passes : {1, 2, 3}
+        1: each byte is read once, there is no pilot, and linear models are within sampling error of the full fit. 2:
+        scores and exact totals at a pilot model. 3: totals anew at the model that the coreset of the second pass
+        gives; near-separable and many-class data gain most, and ``coreset().report`` says when it would pay.
+    exact : bool or "qr", optional
         Let nodes carry the exact first and second moments of the prepared features (d x d numbers, for each class):
         least squares, and for classes LDA, QDA, naive Bayes and ridge, are then fitted from all the rows, not from a
-        sample. Default: for quantities only.
-    passes : {2, 3}
-        A third pass takes the totals anew, at the model that the coreset of the second gives. Near-separable and
-        many-class data gain most; ``coreset().report`` says when it would pay.
+        sample. "qr" keeps triangular factors, for ill-conditioned columns. Default: for quantities only.
+    cells : int, optional
+        kd cells that a node carries, for clustering: 40 to 100 a cluster, at least 2000. Default: 4000 where the data
+        have no target, none otherwise.
+    scatter : bool
+        Let cells carry scatter matrices, for Gaussian mixtures with full covariances.
+    class_rows : mapping of label to int or "all", optional
+        Rows to keep of a class, or all of them; the weights keep the true class shares.
 
     Attributes
     ----------
@@ -78,28 +88,35 @@ class CoresetTree:
 
     def __init__(
         self,
-        path: str | os.PathLike[str] | None = None,
+        path: str | os.PathLike[str] | Store | None = None,
         *,
         size: int = 20_000,
         prepare: PrepareRules | Mapping[str, Any] | None = None,
         fan_in: int = 8,
         seed: int = 0,
-        exact: bool | None = None,
+        objectives: str | Sequence[str] = "auto",
         passes: int = 2,
+        exact: Exact = None,
+        cells: int | None = None,
+        scatter: bool = False,
+        class_rows: Mapping[Level, Budget] | None = None,
     ) -> None:
-        if size < 10:
-            raise ConfigError(
-                f"size={size} is too small for a coreset; use at least 10, and 30 rows a feature or more."
-            )
-        if fan_in < 2:
-            raise ConfigError(f"fan_in={fan_in} must be at least 2.")
-        if passes not in (2, 3):
-            raise ConfigError(f"passes={passes} must be 2 or 3.")
+        self.settings = Settings.checked(
+            size=int(size),
+            fan_in=int(fan_in),
+            seed=int(seed),
+            prepare=prepare,
+            objectives=objectives,
+            passes=int(passes),
+            exact=exact,
+            cells=cells,
+            scatter=scatter,
+            class_rows=class_rows,
+        )
         self._temporary = tempfile.TemporaryDirectory(prefix="coretree-") if path is None else None
-        self.path = self._temporary.name if self._temporary is not None else os.fspath(path)  # type: ignore[arg-type]
-        rules = prepare if isinstance(prepare, PrepareRules) else PrepareRules(**(prepare or {}))
-        self.settings = Settings(int(size), int(fan_in), int(seed), rules, exact, int(passes))
-        self.store: Store = open_store(self.path)
+        place = self._temporary.name if self._temporary is not None else path
+        self.store: Store = place if isinstance(place, Store) else open_store(place)  # type: ignore[arg-type]
+        self.path = str(place)
         self.summary_: BuildSummary | None = None
 
     @property
@@ -117,7 +134,7 @@ class CoresetTree:
         return f"CoresetTree({self.path!r}, size={self.size:,}: {state})"
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> Self:
+    def open(cls, path: str | os.PathLike[str] | Store) -> Self:
         """Open a tree that was built before, with the settings it was built with.
 
         Raises
@@ -126,98 +143,25 @@ class CoresetTree:
             There is no tree.
         """
         tree = cls(path)
-        settings: Mapping[str, Any] = tree.manifest_.settings
-        rules = PrepareRules.from_dict(settings["prepare"])
-        kept = {name: settings[name] for name in ("size", "seed", "exact", "passes")}
-        return cls(path, prepare=rules, fan_in=tree.manifest_.fan_in, **kept)
+        known = Settings.__dataclass_fields__
+        tree.settings = Settings.from_dict({k: v for k, v in tree.manifest_.settings.items() if k in known})
+        return tree
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Return itself: a tree is a place, and clones of an estimator share it."""
         return self
 
-    # ---- state -------------------------------------------------------------------------------------------------
-
-    @property
-    def is_built(self) -> bool:
-        """Whether the folder holds a finished tree."""
-        return load(self.store) is not None
-
-    @cached_property
-    def manifest_(self) -> Manifest:
-        """The current manifest.
-
-        Raises
-        ------
-        StoreError
-            Nothing was built.
-        """
-        found = load(self.store)
-        if found is None:
-            raise StoreError(
-                f"{self.path}: no tree here yet. Build it with CoresetTree({self.path!r}).build(data) "
-                "or `coretree build`."
-            )
-        return found[0]
-
-    @property
-    def name_(self) -> str:
-        """Name of the root."""
-        return self.manifest_.root
-
-    @property
-    def n_rows_(self) -> int:
-        """Training rows represented."""
-        return self.root_.n_rows
-
-    @cached_property
-    def recipe_(self) -> Recipe:
-        """The frozen recipe."""
-        return load_recipe(self.store, self.manifest_.recipe)
-
-    @cached_property
-    def root_(self) -> Node:
-        """The root node."""
-        return read_node(self.store, self.manifest_.root)
-
-    @cached_property
-    def profile_(self) -> Profile:
-        """Statistics of the training rows (pass 1)."""
-        key = str(self.manifest_.settings["profile"])
-        return Survey.from_bytes(self.store.get(key), where=key).profile
-
-    @cached_property
-    def totals_(self) -> tuple[PilotState, Totals]:
-        """What coresets are calibrated to: the pilot of the last pass, and the totals of all training rows there."""
-        refined = self.manifest_.settings["refined"]
-        if not isinstance(refined, Mapping):
-            return self.recipe_.pilot, self.root_.totals
-        recipe = load_recipe(self.store, str(refined["recipe"]))
-        return recipe.pilot, read_node(self.store, str(refined["root"])).totals
-
-    # ---- use ---------------------------------------------------------------------------------------------------
-
-    def coreset(self, size: int | None = None, *, objective: str = "robust") -> Coreset:
-        """Weighted rows that stand for all training rows; takes milliseconds to a second, reads no data.
-
-        Parameters
-        ----------
-        size : int, optional
-            Rows; the tree's size by default.
-        objective : {"robust", "balanced", "uniform"}
-            "robust" for linear models (calibrated), "balanced" for tree classifiers, "uniform" as a plain sample.
-
-        Raises
-        ------
-        ConfigError
-            More rows than the tree keeps, or an objective it does not carry.
-        """
-        with one_blas_thread():  # the same bits whatever the number of cores
-            return make_coreset(self.root_, self.recipe_, size=size, objective=objective, at=self.totals_)
-
     # ---- build -------------------------------------------------------------------------------------------------
 
-    def build(self, data: Dataset, *, client: Any = None, progress: Progress | None = None) -> Self:
-        """Build the tree in two or three streaming passes; a finished one of the same data and settings is left alone.
+    def build(
+        self,
+        data: Dataset,
+        *,
+        client: Any = None,
+        progress: Progress | None = None,
+        like: CoresetTree | None = None,
+    ) -> Self:
+        """Build the tree in one to three streaming passes; a finished one of the same data and settings is left alone.
 
         An interrupted build continues where it stopped when the same call is made again.
 
@@ -229,6 +173,9 @@ class CoresetTree:
             Where to work. Default: a running client if there is one, else threads here (data in memory: threads).
         progress : callable, optional
             Called as ``progress(stage, done, total)``.
+        like : CoresetTree, optional
+            Build under the frozen recipe and the settings of another tree, in one pass (two of a tree of three): what
+            sites that cannot share rows do, so that one of them can ``absorb`` the others.
 
         Raises
         ------
@@ -237,12 +184,14 @@ class CoresetTree:
         DataError
             Anything wrong with the data, before or while it is read.
         """
-        if data.roles.target is None:
-            raise ConfigError("the dataset has no target: name it with target=... when you open the dataset.")
         executor = executor_for(client, data=data)
         scan = data.scan
         merge_bytes = node_bytes(self.size, len(scan.schema.features), self.fan_in, N_SKETCHES)
         check_executor(executor, self.store, scan.leaves, merge_bytes)
+        if like is not None and not self.is_built:
+            with one_blas_thread():
+                self.summary_ = self._built_like(data, like, executor, progress)
+            return self
         if self.is_built:
             self._forget()
             if self.manifest_.settings.get("source") != source_name(data, self.settings):
@@ -263,7 +212,16 @@ class CoresetTree:
         self._forget()
         return self
 
-    def _forget(self) -> None:
-        """Read the manifest anew at the next use."""
-        for name in ("manifest_", "recipe_", "root_", "profile_", "totals_"):
-            self.__dict__.pop(name, None)
+    def _built_like(
+        self, data: Dataset, like: CoresetTree, executor: Executor, progress: Progress | None
+    ) -> BuildSummary:
+        """Build under the frozen recipe of another tree."""
+        self.settings = like.settings
+        frozen = Frozen.of(like.store, like.manifest_, like.settings)
+        for recipe in (frozen.recipe, frozen.refined):
+            if recipe is not None:
+                self.store.put(recipe.key, recipe.to_bytes())
+        notes = {"source": source_name(data, self.settings), "data": data.to_dict(), "where": data.scan.where}
+        members = scanned(data, frozen, {})
+        manifest, n_made, _ = settle(members, data, frozen, self.store, executor, progress, before=None, notes=notes)
+        return BuildSummary(len(members), len(manifest.nodes), n_made, total_bytes(manifest))

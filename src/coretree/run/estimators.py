@@ -4,186 +4,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
-from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, RegressorMixin, clone
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted
 
 from coretree.data.clean import CleanRules
-from coretree.data.dataset import Dataset
-from coretree.data.encode import clean_frame
 from coretree.data.prepare import PrepareRules
-from coretree.data.profile import label_from_text, label_text
+from coretree.data.profile import label_from_text
 from coretree.data.schema import Schema
-from coretree.data.to_sklearn import to_sklearn
-from coretree.errors import ConfigError, ModelFileError
+from coretree.errors import ModelFileError
 from coretree.learn import persist
-from coretree.learn.models import sketch_for
-from coretree.run.build import Progress
+from coretree.learn.weights import Prior
+from coretree.run.coreset_model import CoresetModel
 from coretree.run.coreset_tree import CoresetTree
-from coretree.run.executor import Executor, executor_for
-from coretree.run.fitting import (
-    at_most,
-    by_request,
-    exactness,
-    fit_on_coreset,
-    fit_on_moments,
-    fitted_as,
-    threads_for,
-)
-from coretree.run.inputs import as_dataset
-from coretree.tree.coresets import Coreset
-
-DEFAULT_SIZE = 20_000
-MODEL_KIND = "coretree model"
+from coretree.run.fitted import MODEL_KIND, FittedModel, inner_has
+from coretree.run.fitting import fitted_as
 
 
-class _CoresetModel(MetaEstimatorMixin, BaseEstimator):
-    """What both estimators share; see them."""
-
-    _task = ""
-
-    def __init__(
-        self,
-        estimator: Any = None,
-        *,
-        tree: CoresetTree | str | os.PathLike[str] | None = None,
-        size: int | None = None,
-        objective: str = "auto",
-        prepare: PrepareRules | Mapping[str, Any] | None = None,
-        random_state: int = 0,
-        client: Any = None,
-    ) -> None:
-        self.estimator = estimator
-        self.tree = tree
-        self.size = size
-        self.objective = objective
-        self.prepare = prepare
-        self.random_state = random_state
-        self.client = client
-
-    def fit(self, X: Any = None, y: Any = None, sample_weight: Any = None, *, progress: Progress | None = None) -> Self:
-        """Build the tree where it is not built yet, draw the coreset that suits the estimator, and fit on it.
-
-        Parameters
-        ----------
-        X : Dataset, Dask DataFrame, pandas DataFrame, array (n, d), or None
-            Training rows. None: the tree as it is.
-        y : Series, array (n,), column name, or None
-            Target for X in memory, or the target's column name in a DataFrame; a Dataset knows its own.
-        sample_weight : array (n,), optional
-            Base weights for X in memory.
-        progress : callable, optional
-            As in ``CoresetTree.build``.
-
-        Returns
-        -------
-        self
-        """
-        executor = executor_for(self.client)
-        tree = self._tree(X)
-        if X is not None:
-            data = as_dataset(X, y, sample_weight, self._task)
-            if data.schema.task != self._task:
-                raise ConfigError(
-                    f"target '{data.schema.target}' is for {data.schema.task}, but {type(self).__name__} does "
-                    f"{self._task}. "
-                    f'Use the other estimator, or open the data with task="{self._task}".'
-                )
-            tree.build(data, client=self.client, progress=progress)
-        estimator = self._estimator()
-        objective = sketch_for(estimator) if self.objective == "auto" else self.objective
-        core = tree.coreset(at_most(self.size, tree.root_, objective), objective=objective)
-        return self._fit_on(core, tree, executor)
-
-    def _fit_on(self, core: Coreset, tree: CoresetTree, executor: Executor) -> Self:
-        """Fit on a coreset that was drawn already."""
-        recipe, estimator = tree.recipe_, clone(self._estimator())
-        transformer = to_sklearn(recipe.preparation)
-        self.exact_ = exactness(estimator, tree.root_) if self.objective == "auto" else by_request(self.objective)
-        if self.exact_:
-            self.estimator_ = executor.one(fit_on_moments, estimator, tree.root_, transformer)
-        else:
-            seed, threads = int(self.random_state), threads_for(len(core))
-            self.estimator_ = executor.one(fit_on_coreset, estimator, core, transformer, seed, threads)
-        self.tree_, self.coreset_ = tree, core
-        return fitted_as(self, self.estimator_, recipe.schema, recipe.clean, recipe.classes)
-
-    def _estimator(self) -> Any:
-        return self._default() if self.estimator is None else self.estimator
-
-    def _default(self) -> Any:
-        return LogisticRegression(max_iter=1000) if self._task == "classification" else Ridge()
-
-    def _tree(self, X: Any) -> CoresetTree:
-        if isinstance(self.tree, CoresetTree):
-            return self.tree
-        if self.tree is not None and (X is None or (self.prepare is None and CoresetTree(self.tree).is_built)):
-            return CoresetTree.open(self.tree)
-        if X is None:
-            raise ConfigError(
-                "fit() without data needs a built tree: CoresetClassifier(estimator, tree=CoresetTree(path)).fit()."
-            )
-        return CoresetTree(self.tree, size=self.size or DEFAULT_SIZE, prepare=self.prepare, seed=int(self.random_state))
-
-    def _rows(self, X: Any) -> pd.DataFrame:
-        """Raw rows as the fitted Pipeline wants them."""
-        check_is_fitted(self)
-        if isinstance(X, Dataset):
-            raise ConfigError(
-                'a Dataset is predicted part by part: ct.predict(model, data, out="folder"), '
-                "or ct.evaluate(model, data)."
-            )
-        if not isinstance(X, pd.DataFrame):
-            X = pd.DataFrame(np.asarray(X), columns=self.feature_names_in_)
-        return clean_frame(X, self.schema_, self.clean_)
-
-    def _answer(self, X: Any, method: str) -> Any:
-        if hasattr(X, "to_delayed"):
-            from coretree.run.on_dask import lazy
-
-            check_is_fitted(self)
-            return lazy(self, X, method)
-        return getattr(self.estimator_, method)(self._rows(X))
-
-    def predict(self, X: Any) -> npt.NDArray[Any]:
-        """Predict raw rows: pandas and arrays at once, a Dask DataFrame lazily (as a Dask array)."""
-        return self._answer(X, "predict")
-
-    def save(self, folder: str | os.PathLike[str], **facts: Any) -> None:
-        """Save as a new folder with ``model.skops`` and ``manifest.json``; no pickle.
-
-        Parameters
-        ----------
-        folder : path
-            Must not exist.
-        **facts
-            Anything JSON can hold, kept in the manifest (metrics, for instance).
-        """
-        check_is_fitted(self)
-        classes = (
-            [label_text(c.item() if hasattr(c, "item") else c) for c in self.classes_]
-            if self._task == "classification"
-            else None
-        )
-        manifest = {
-            "kind": MODEL_KIND,
-            "task": self._task,
-            "schema": self.schema_.to_dict(),
-            "clean": self.clean_.to_dict(),
-            "classes": classes,
-            "tree": self.tree_.name_ if hasattr(self, "tree_") else None,
-            **facts,
-        }
-        persist.save_model(os.fspath(folder), self.estimator_, manifest)
-
-
-class CoresetClassifier(ClassifierMixin, _CoresetModel):
+class CoresetClassifier(ClassifierMixin, CoresetModel):
     """Any scikit-learn classifier, trained on a coreset of data of any size.
 
     Parameters
@@ -194,15 +35,19 @@ class CoresetClassifier(ClassifierMixin, _CoresetModel):
         Where the tree is, or will be built; a temporary one by default.
     size : int, optional
         Rows to fit on; all that the tree keeps by default.
-    objective : {"auto", "robust", "balanced", "uniform"}
-        Which sketch of the tree to fit on; "auto" chooses for the estimator: "robust" for linear models, "balanced"
-        for trees and boosting, whose probabilities are then shifted back to the true class shares.
+    objective : str
+        Which sketch of the tree to fit on; "auto" chooses for the estimator: that of its own loss or "robust" for
+        linear models, "residual" or "balanced" for trees and boosting, whose probabilities are then shifted back to
+        the true class shares.
     prepare : PrepareRules or mapping, optional
         For a tree that is made here.
     random_state : int
         For the tree that is made here, and for the estimator where it has none.
     client : optional
         See ``CoresetTree.build``.
+    prior : {"data", "balanced"}
+        Class shares that the probabilities of tree classifiers are for: "data" for accuracy and log loss, "balanced"
+        for balanced accuracy and macro-averaged F1. Other classifiers have those of the data.
 
     Attributes
     ----------
@@ -219,6 +64,7 @@ class CoresetClassifier(ClassifierMixin, _CoresetModel):
     Examples
     --------
     >>> import pandas as pd
+    >>> from sklearn.linear_model import LogisticRegression
     >>> rng = np.random.default_rng(0)
     >>> X = pd.DataFrame(rng.normal(size=(2000, 2)), columns=["a", "b"])
     >>> y = np.where(X["a"] + rng.logistic(size=2000) > 0, "yes", "no")
@@ -229,18 +75,44 @@ class CoresetClassifier(ClassifierMixin, _CoresetModel):
 
     _task = "classification"
 
-    @available_if(lambda self: hasattr(getattr(self, "estimator_", None) or self._estimator(), "predict_proba"))
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        tree: CoresetTree | str | os.PathLike[str] | None = None,
+        size: int | None = None,
+        objective: str = "auto",
+        prepare: PrepareRules | Mapping[str, Any] | None = None,
+        random_state: int = 0,
+        client: Any = None,
+        prior: Prior = "data",
+    ) -> None:
+        super().__init__(
+            estimator,
+            tree=tree,
+            size=size,
+            objective=objective,
+            prepare=prepare,
+            random_state=random_state,
+            client=client,
+        )
+        self.prior = prior
+
+    def _class_prior(self) -> Prior:
+        return self.prior
+
+    @available_if(inner_has("predict_proba"))
     def predict_proba(self, X: Any) -> npt.NDArray[np.float64]:
         """Class probabilities (n, K) of raw rows, columns as in ``classes_``."""
         return self._answer(X, "predict_proba")
 
-    @available_if(lambda self: hasattr(getattr(self, "estimator_", None) or self._estimator(), "decision_function"))
+    @available_if(inner_has("decision_function"))
     def decision_function(self, X: Any) -> npt.NDArray[np.float64]:
         """Decision values of raw rows."""
         return self._answer(X, "decision_function")
 
 
-class CoresetRegressor(RegressorMixin, _CoresetModel):
+class CoresetRegressor(RegressorMixin, CoresetModel):
     """Any scikit-learn regressor, trained on a coreset; see ``CoresetClassifier`` for the parameters.
 
     The default estimator is ``Ridge()``. Least squares (linear, ridge, lasso, elastic net, Bayesian ridge) is exact: it
@@ -259,9 +131,7 @@ class CoresetRegressor(RegressorMixin, _CoresetModel):
     _task = "regression"
 
 
-def load_model(
-    folder: str | os.PathLike[str], *, trusted: tuple[str, ...] = ()
-) -> CoresetClassifier | CoresetRegressor:
+def load_model(folder: str | os.PathLike[str], *, trusted: tuple[str, ...] = ()) -> Any:
     """Load a saved model; checksums and types are checked before anything is parsed.
 
     Parameters
@@ -271,6 +141,11 @@ def load_model(
     trusted : tuple of str
         Full names of further types that you know and the file may hold.
 
+    Returns
+    -------
+    CoresetClassifier, CoresetRegressor, CoresetClusterer or CoresetTransformer
+        As it was saved, with the manifest as ``manifest_``.
+
     Raises
     ------
     ModelFileError
@@ -279,14 +154,27 @@ def load_model(
     pipeline, manifest = persist.load_model(os.fspath(folder), trusted=trusted)
     if manifest.get("kind") != MODEL_KIND:
         raise ModelFileError(f"{folder}: a saved model, but not one of coretree (kind {manifest.get('kind')!r}).")
-    kind = CoresetClassifier if manifest["task"] == "classification" else CoresetRegressor
+    kind = _kind_for(manifest["task"], folder)
     classes = manifest["classes"]
-    model = fitted_as(
+    model: Any = fitted_as(
         kind(pipeline.named_steps["model"]),
         pipeline,
         Schema.from_dict(manifest["schema"]),
         CleanRules(**manifest["clean"]),
         None if classes is None else tuple(label_from_text(c) for c in classes),
     )
+    for name in kind._learned:
+        if name in manifest.get("learned", {}):
+            setattr(model, name, manifest["learned"][name])
     model.manifest_ = manifest
     return model
+
+
+def _kind_for(task: str, folder: str | os.PathLike[str]) -> type[FittedModel]:
+    from coretree.run.clusterer import CoresetClusterer
+    from coretree.run.transformer import CoresetTransformer
+
+    for kind in (CoresetClassifier, CoresetRegressor, CoresetClusterer, CoresetTransformer):
+        if kind._task == task:
+            return kind
+    raise ModelFileError(f"{folder}: a model for {task!r}, which this coretree does not know. Install a newer one.")

@@ -11,8 +11,10 @@ from coretree.data.clean import CleanRules
 from coretree.data.schema import Schema
 from coretree.learn.exact_models import Exactness, fit_exact, is_exact
 from coretree.learn.fit import fit_weighted
+from coretree.learn.weights import ClassMass, Prior
+from coretree.run.coreset_tree import CoresetTree
 from coretree.run.executor import available_cores
-from coretree.tree.coresets import Coreset
+from coretree.tree.coresets import Coreset, most_rows
 from coretree.tree.node import Node
 
 Model = TypeVar("Model")
@@ -24,9 +26,14 @@ def threads_for(n_rows: int) -> int:
     return available_cores() if n_rows > ROWS_WORTH_THREADS else 1
 
 
-def at_most(size: int | None, node: Node, objective: str) -> int | None:
-    """Rows to draw of a sketch: as many as asked for, or all that the node keeps."""
-    return None if size is None else min(size, node.sketches[objective].capacity)
+def at_most(size: int | None, tree: CoresetTree, objective: str) -> int | None:
+    """Rows to draw of a sketch: as many as asked for, or all that the tree keeps."""
+    return None if size is None else min(size, most_rows(tree.root_, tree.recipe_, objective))
+
+
+def class_mass(objective: str) -> ClassMass:
+    """What tree classifiers see of each class: rows of a residual sketch are many where they are hard, not frequent."""
+    return "root" if objective == "residual" else "rows"
 
 
 def exactness(estimator: Any, node: Node) -> Exactness:
@@ -48,17 +55,34 @@ def fit_on_moments(estimator: Any, node: Node, transformer: Any) -> Pipeline:
     return Pipeline([("prepare", transformer), ("model", fit_exact(estimator, moments))])
 
 
-def fit_on_coreset(estimator: Any, core: Coreset, transformer: Any, seed: int, n_threads: int) -> Pipeline:
+def fit_on_coreset(
+    estimator: Any, core: Coreset, transformer: Any, seed: int, n_threads: int, prior: Prior
+) -> Pipeline:
     """Fit on prepared rows and join with the preparation; the task that runs on the one worker."""
-    y = core.y.to_numpy()
     fitted = fit_weighted(
         estimator,
         transformer.transform(core.X),
-        y,
+        core.target,
         weights=core.sample_weight,
         class_counts=core.class_counts,
+        class_mass=class_mass(core.objective),
+        prior=prior,
         seed=seed,
         n_threads=n_threads,
+    )
+    return Pipeline([("prepare", transformer), ("model", fitted)])
+
+
+def fit_on_rows(estimator: Any, core: Coreset, transformer: Any, seed: int, n_threads: int) -> Pipeline:
+    """Fit without a target on prepared rows; weights that an estimator cannot take become resampled rows."""
+    fitted = fit_weighted(
+        estimator,
+        transformer.transform(core.X),
+        None,
+        weights=core.sample_weight,
+        seed=seed,
+        n_threads=n_threads,
+        unsupported="resample",
     )
     return Pipeline([("prepare", transformer), ("model", fitted)])
 

@@ -291,6 +291,7 @@ def lazy(model: Any, frame: Any, method: str) -> Any:
     from coretree.run.lazily import EmptyPartitions, alone
 
     rows = frame[[f.name for f in model.schema_.features]]
-    wide = method == "predict_proba" or (method == "decision_function" and len(model.classes_) > 2)
+    many = method == "decision_function" and len(getattr(model, "classes_", ())) > 2
+    wide = many or method in ("predict_proba", "transform")
     wrapped = ParallelPostFit(estimator=EmptyPartitions(alone(model), method))
     return (wrapped.predict_proba if wide else wrapped.predict)(rows)

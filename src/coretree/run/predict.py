@@ -143,10 +143,14 @@ class PredictWork:
     def _answers(self, rows: pd.DataFrame, carried: dict[str, pa.ChunkedArray]) -> pa.Table:
         final = self.pipeline[-1]
         X = self.pipeline[:-1].transform(rows)
+        if not hasattr(final, "predict"):  # a transformer
+            names, values = self.pipeline.get_feature_names_out().tolist(), final.transform(X)
+            return pa.table({**carried, **{name: pa.array(values[:, j]) for j, name in enumerate(names)}})
         out = {**carried, ANSWER: pa.array(final.predict(X))}
         if self.proba and hasattr(final, "predict_proba"):
             values = final.predict_proba(X)
-            out |= {f"{PROBABILITY}{label}": pa.array(values[:, j]) for j, label in enumerate(final.classes_.tolist())}
+            labels = final.classes_.tolist() if hasattr(final, "classes_") else range(values.shape[1])
+            out |= {f"{PROBABILITY}{label}": pa.array(values[:, j]) for j, label in enumerate(labels)}
         return pa.table(out)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any
 
@@ -13,30 +13,29 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from coretree.coreset.comoments import CoMoments, comoments
 from coretree.coreset.pilot import pilot_scores
 from coretree.coreset.priority import Sketch, sketch
+from coretree.coreset.quotas import KEEP_ALL
 from coretree.coreset.rows import row_ids, uniforms
-from coretree.coreset.scores import balanced_scores, robust_scores, uniform_scores
-from coretree.coreset.totals import hessian_rows, thinning, totals_at
 from coretree.data.clean import CleanRules, clean
 from coretree.data.columns import Coded, Columns, class_rows, grouped, take_rows
 from coretree.data.dataset import Dataset, leaf_chunks
-from coretree.data.encode import class_codes, design, global_codes
 from coretree.data.moments import standardised
 from coretree.data.prepare import PrepareRules
-from coretree.data.profile import Level, numeric_block, profile
+from coretree.data.profile import Level, Profile, label_from_text, numeric_block, profile
 from coretree.data.read import Chunk
 from coretree.data.scan import Leaf
 from coretree.data.schema import Schema
 from coretree.data.split import Split, kept
+from coretree.errors import MissingObjectError
 from coretree.run.frontier import Job
-from coretree.tree.manifest import StoredObject
+from coretree.run.settings import Settings
+from coretree.run.sketching import Ids, sketch_rows
+from coretree.tree.manifest import StoredObject, name_of_leaf
 from coretree.tree.node import Node, Survey
+from coretree.tree.plan import JSON, digest
 from coretree.tree.recipe import Recipe, load_recipe
 from coretree.tree.store import Store, node_key
-
-Ids = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,9 @@ class Reading:
         for chunk in leaf_chunks(leaf, self.schema, frame):
             columns = clean(chunk, self.schema, self.clean)
             ids, mask = self.select(columns)
+            if leaf.erased:
+                left = ~np.isin(ids, np.array(leaf.erased, np.uint64))
+                mask = left if mask is None else mask & left
             if mask is not None:
                 columns, ids = columns.take(mask), ids[mask]
             yield columns, ids
@@ -78,36 +80,81 @@ class Reading:
         return clean(Chunk(table, leaf.path, 0, 0), self.schema, self.clean), np.zeros(0, np.uint64)
 
 
-def stored(store: Store, name: str, data: bytes) -> StoredObject:
+def stored(store: Store, name: str, data: bytes, seen: Profile | None = None) -> StoredObject:
     """Put a node's bytes and return what the manifest says of them."""
     store.put(node_key(name), data)
-    return StoredObject(hashlib.sha256(data).hexdigest(), len(data))
+    return described(data, seen)
+
+
+def described(data: bytes, seen: Profile | None) -> StoredObject:
+    """Checksum and length of a node, its rows and the span of their event times."""
+    found = StoredObject(hashlib.sha256(data).hexdigest(), len(data))
+    if seen is None:
+        return found
+    first, last = (float(edge[0]) if edge.size and np.isfinite(edge[0]) else None for edge in _span(seen))
+    return found._replace(n_rows=seen.n_rows, first=first, last=last)
+
+
+def _span(seen: Profile) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    return seen.seconds.minimum, seen.seconds.maximum
+
+
+def leaf_name(leaf: Leaf, recipe: str) -> str:
+    """Name of a leaf's node: what is read, and what is made of it."""
+    return name_of_leaf(leaf.identity, leaf.row_groups, leaf.fingerprint, leaf.erased, recipe)
 
 
 @dataclass(frozen=True)
 class SurveyWork:
-    """Pass 1: profile and pilot rows of a leaf; merge of surveys."""
+    """Pass 1: profile and pilot rows of a leaf; merge of surveys.
+
+    ``pilot_rows`` are shared by the classes that a chunk holds. Where this pass is the only one, every class keeps
+    ``settings.size`` rows of both its sketches, a leaf ``leaf_size`` in all.
+    """
 
     reading: Reading
-    rules: PrepareRules
+    settings: Settings
     pilot_rows: int
-    seed: int
+    leaf_size: int
     store: Store
+
+    @property
+    def name(self) -> str:
+        """Hash of everything that a survey depends on beside its rows."""
+        split, s = self.reading.split, self.settings
+        reading = [
+            self.reading.schema.to_dict(),
+            self.reading.clean.to_dict(),
+            None if split is None else split.to_dict(),
+        ]
+        alone: JSON = [s.size, self.leaf_size, [list(pair) for pair in s.class_rows]] if s.passes == 1 else None
+        return digest("survey", reading, s.prepare.to_dict(), self.pilot_rows, s.seed, alone)
 
     def __call__(self, job: Job, frame: pd.DataFrame | None) -> StoredObject:
         """Carry one job out."""
         if job.leaf is None:
-            found = Survey.merge([self.get(child) for child in job.children])
+            found = self.merge([self.get(child) for child in job.children])
         else:
-            found = Survey.merge(
-                [self.survey(*rows) for rows in self.reading.rows(job.leaf, frame)]
-                or [self.survey(*self.reading.no_rows(job.leaf))]
-            )
-        return stored(self.store, job.name, found.to_bytes())
+            parts = [self.survey(*rows) for rows in self.reading.rows(job.leaf, frame)]
+            found = self.merge(parts or [self.survey(*self.reading.no_rows(job.leaf))])
+            if self.settings.passes == 1:
+                found = found.reduced(self.leaf_size, self._keep_all)
+        return stored(self.store, job.name, found.to_bytes(), found.profile)
 
     def get(self, name: str) -> Survey:
         """A stored survey."""
-        return Survey.from_bytes(self.store.get(node_key(name)), where=node_key(name))
+        return read_survey(self.store, name)
+
+    def merge(self, parts: list[Survey]) -> Survey:
+        """Merge in the given order."""
+        return Survey.merge(parts, self._capacity if self.settings.passes == 1 else None)
+
+    @property
+    def _keep_all(self) -> frozenset[Level | None]:
+        return frozenset(label_from_text(k) for k, budget in self.settings.class_rows if budget == "all")
+
+    def _capacity(self, label: Level | None) -> int:
+        return KEEP_ALL if label in self._keep_all else self.settings.size
 
     def survey(self, columns: Columns, ids: Ids) -> Survey:
         """One chunk."""
@@ -115,47 +162,93 @@ class SurveyWork:
             order = grouped(columns.target.codes)
             columns, ids = columns.at(order), ids[order]
         block = numeric_block(columns)
-        found = profile(
-            columns, block, exact_quantiles=self.rules.exact_quantiles, numeric_frequent=self.rules.numeric_frequent
-        )
+        found = profile_of(columns, block, self.settings.prepare)
         if not len(columns):
             return Survey(found, {})
         codes, labels = _classes(columns)
         scores = pilot_scores(standardised(block, found.moments), codes, len(labels))
-        u = uniforms(ids, self.seed, "pilot")
-        pilots: dict[Level | None, Sketch] = {}
+        alone = self.settings.passes == 1
+        purposes = {"pilot": scores, "uniform": np.ones(len(ids))} if alone else {"pilot": scores}
+        sketches: dict[str, dict[Level | None, Sketch]] = {name: {} for name in ("pilot", "uniform")}
         positions = np.arange(len(columns))
-        for rows, label in zip(class_rows(codes, len(labels)), labels, strict=True):
-            index = positions[rows]
-            if len(index):
-                pilots[label] = sketch(
-                    ids[rows],
-                    scores[rows],
-                    partial(_raw_rows, columns, index),
-                    max(1, self.pilot_rows // len(labels)),
-                    uniforms=u[rows],
-                    base=None if columns.weights is None else columns.weights[rows],
-                )
-        return Survey(found, pilots)
+        for name, score in purposes.items():
+            u = uniforms(ids, self.settings.seed, name)
+            for rows, label in zip(class_rows(codes, len(labels)), labels, strict=True):
+                index = positions[rows]
+                if len(index):
+                    sketches[name][label] = sketch(
+                        ids[rows],
+                        score[rows],
+                        partial(_raw_rows, columns, index),
+                        self._capacity(label) if alone else max(1, self.pilot_rows // len(labels)),
+                        uniforms=u[rows],
+                        base=None if columns.weights is None else columns.weights[rows],
+                    )
+        return Survey(found, sketches["pilot"], sketches["uniform"])
 
 
 @dataclass(frozen=True)
 class NodeWork:
-    """Pass 2: sketches and totals of a leaf under a recipe; merge of nodes."""
+    """Pass 2: sketches and totals of a leaf under a recipe; merge of nodes.
+
+    ``survey`` is the name under which pass 1 left the leaves' profiles; where it saw a leaf not, its profile is made
+    here. Pass 3 needs none (``survey`` is None).
+    """
 
     reading: Reading
     recipe: str
     store: Store
+    survey: str | None
 
     def __call__(self, job: Job, frame: pd.DataFrame | None) -> StoredObject:
         """Carry one job out."""
         recipe = recipe_of(self.store, self.recipe)
         if job.leaf is None:
-            node = Node.merge([read_node(self.store, child) for child in job.children], recipe.size)
+            node = Node.merge([read_node(self.store, child) for child in job.children], recipe.capacity)
         else:
-            parts = [sketch_rows(recipe, *rows) for rows in self.reading.rows(job.leaf, frame)]
-            node = Node.merge(parts or [sketch_rows(recipe, *self.reading.no_rows(job.leaf))], recipe.leaf_size)
-        return stored(self.store, job.name, node.to_bytes())
+            node = self.leaf(recipe, job.leaf, frame)
+        return stored(self.store, job.name, node.to_bytes(), node.profile)
+
+    def leaf(self, recipe: Recipe, leaf: Leaf, frame: pd.DataFrame | None) -> Node:
+        """Node of a leaf's rows on this side of the split."""
+        seen, parts, profiles = self._seen(leaf), [], []
+        for columns, ids in self._rows(leaf, frame):
+            parts.append(sketch_rows(recipe, columns, ids))
+            if self.survey is not None and seen is None:
+                profiles.append(profile_of(columns, numeric_block(columns), recipe.preparation.rules))
+        node = Node.merge(parts, recipe.leaf_capacity)
+        if profiles:
+            seen = sum(profiles[1:], profiles[0])
+        keeping = recipe.keeping
+        node = node.reduced(lambda name, held: keeping.leaf_quotas(name, held, recipe.leaf_size))
+        return replace(node, profile=seen)
+
+    def _rows(self, leaf: Leaf, frame: pd.DataFrame | None) -> Iterator[tuple[Columns, Ids]]:
+        empty = True
+        for rows in self.reading.rows(leaf, frame):
+            empty = False
+            yield rows
+        if empty:
+            yield self.reading.no_rows(leaf)
+
+    def _seen(self, leaf: Leaf) -> Profile | None:
+        """The profile that pass 1 left of a leaf."""
+        if self.survey is None:
+            return None
+        try:
+            return read_survey(self.store, leaf_name(leaf, self.survey)).profile
+        except MissingObjectError:
+            return None
+
+
+def profile_of(columns: Columns, block: npt.NDArray[Any], rules: PrepareRules) -> Profile:
+    """Statistics of one chunk, as far as the rules need them."""
+    return profile(columns, block, exact_quantiles=rules.exact_quantiles, numeric_frequent=rules.numeric_frequent)
+
+
+def read_survey(store: Store, name: str) -> Survey:
+    """A stored survey."""
+    return Survey.from_bytes(store.get(node_key(name)), where=node_key(name))
 
 
 def read_node(store: Store, name: str) -> Node:
@@ -167,56 +260,6 @@ def read_node(store: Store, name: str) -> Node:
 def recipe_of(store: Store, name: str) -> Recipe:
     """A recipe, read once a process."""
     return load_recipe(store, name)
-
-
-def sketch_rows(recipe: Recipe, columns: Columns, ids: Ids) -> Node:
-    """Node of one chunk of training rows."""
-    blocks = {"numbers": columns.numbers, "times": columns.times, "codes": global_codes(columns, recipe.preparation)}
-    X = design(blocks, recipe.preparation, "float64" if recipe.exact else "float32")
-    y = target_values(columns, recipe)
-    base, pilot = columns.weights, recipe.pilot
-    scores = {"robust": robust_scores(X, y, pilot), "uniform": uniform_scores(len(y))}
-    if "balanced" in recipe.objectives:
-        scores["balanced"] = balanced_scores(y, pilot.counts)
-    sketches = {
-        name: sketch(
-            ids,
-            scores[name],
-            lambda kept: {**{k: take_rows(b, kept) for k, b in blocks.items()}, "y": y[kept]},
-            recipe.leaf_size,
-            uniforms=uniforms(ids, recipe.seed, name),
-            base=base,
-        )
-        for name in recipe.objectives
-    }
-    enough = hessian_rows(pilot)
-    u = uniforms(ids, recipe.seed, "hessian")
-    thin = None if enough is None else thinning(u, scores["robust"], enough)
-    moments = exact_moments(recipe, X, y, base) if recipe.exact else {}
-    return Node(sketches, totals_at(X, y, base, pilot, thin=thin), moments)
-
-
-def exact_moments(
-    recipe: Recipe, X: npt.NDArray[Any], y: npt.NDArray[np.float64], base: npt.NDArray[np.float64] | None
-) -> dict[Level | None, CoMoments]:
-    """Moments of the features: with the target for a quantity, of each class otherwise."""
-    features = X[:, 1:]
-    if recipe.classes is None:
-        return {None: comoments(features, y, base)}
-    out: dict[Level | None, CoMoments] = {}
-    for code, label in enumerate(recipe.classes):
-        rows = np.flatnonzero(y == code)
-        out[label] = comoments(features[rows], weights=None if base is None else base[rows])
-    return out
-
-
-def target_values(columns: Columns, recipe: Recipe) -> npt.NDArray[np.float64]:
-    """Class codes or quantities, as float64."""
-    if isinstance(columns.target, Coded):
-        assert recipe.classes is not None
-        return class_codes(columns.target, recipe.classes, columns.path).astype(np.float64)
-    assert columns.target is not None
-    return columns.target
 
 
 def _classes(columns: Columns) -> tuple[npt.NDArray[Any], tuple[Level | None, ...]]:
@@ -240,4 +283,6 @@ def _raw_rows(columns: Columns, among: npt.NDArray[Any], kept: npt.NDArray[Any])
         out[f"category{j}"] = levels[coded.codes[index]]
     if columns.target is not None and not isinstance(columns.target, Coded):
         out["y"] = columns.target[index]
+    if columns.seconds is not None:
+        out["seconds"] = columns.seconds[index]
     return out

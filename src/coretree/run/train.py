@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+
 from coretree.data.encode import design
 from coretree.data.to_sklearn import to_sklearn
 from coretree.learn import choose as chooser
@@ -14,8 +16,8 @@ from coretree.learn.reweigh import Recalibration
 from coretree.run.coreset_tree import CoresetTree
 from coretree.run.estimators import CoresetClassifier, CoresetRegressor
 from coretree.run.executor import executor_for
-from coretree.run.fitting import at_most, threads_for
-from coretree.tree.coresets import draw
+from coretree.run.fitting import at_most, class_mass, threads_for
+from coretree.tree.coresets import draw, most_rows
 
 LEAST_ROWS_A_FOLD = 5  # of the rarest class, in a sample that models are scored on
 DEFAULT_SCORING = {"classification": "roc_auc", "regression": "r2"}
@@ -82,31 +84,28 @@ def choose(
         estimators = {name: named_estimator(name, task, seed=seed) for name in estimators}
     kind = CoresetClassifier if task == "classification" else CoresetRegressor
     transformer = to_sklearn(recipe.preparation)
-    cores = {
-        o: tree.coreset(at_most(size, tree.root_, o), objective=o)
-        for o in {sketch_for(e): None for e in estimators.values()}
-    }
+    objectives = {name: sketch_for(e, recipe.offers) for name, e in estimators.items()}
+    cores = {o: tree.coreset(at_most(size, tree, o), objective=o) for o in dict.fromkeys(objectives.values())}
     prepared = {o: transformer.transform(core.X) for o, core in cores.items()}
-    reweigh: dict[str, Recalibration] = {
-        o: _recalibration(tree, len(core)) for o, core in cores.items() if o == "robust"
-    }
+    reweigh = {o: _recalibration(tree, o, len(core)) for o, core in cores.items() if o in tree.totals_}
     candidates = {}
     for name, estimator in estimators.items():
-        objective = sketch_for(estimator)
+        objective = objectives[name]
         core = cores[objective]
         candidates[name] = chooser.Candidate(
             estimator,
             prepared[objective],
-            core.y.to_numpy(),
+            core.target,
             core.sample_weight,
             core.ids,
+            class_mass=class_mass(objective),
             reweigh=reweigh.get(objective),
         )
     validation = _validation(tree, transformer, cv)
     board = executor.one(_compare, candidates, validation, cv, scoring or DEFAULT_SCORING[task], seed)
     models = {
         name: kind(estimator, tree=tree, size=size, random_state=seed, client=client)._fit_on(
-            cores[sketch_for(estimator)], tree, executor
+            cores[objectives[name]], tree, executor
         )
         for name, estimator in estimators.items()
     }
@@ -124,12 +123,12 @@ def _compare(
     return chooser.choose(candidates, validation=validation, cv=cv, scoring=scoring, seed=seed, n_threads=threads)
 
 
-def _recalibration(tree: CoresetTree, size: int) -> Recalibration:
+def _recalibration(tree: CoresetTree, objective: str, size: int) -> Recalibration:
     """How the rows outside a fold are weighed."""
     recipe, node = tree.recipe_, tree.root_
-    sample = draw(node, size=size)
+    sample = draw(node, recipe, size=min(size, most_rows(node, recipe, objective)), objective=objective)
     X = design(sample.rows, recipe.preparation)
-    return Recalibration(sample.weights, sample.base, X, sample.rows["y"], *tree.totals_)
+    return Recalibration(sample.weights, sample.base, X, sample.rows["y"], *tree.totals_[objective])
 
 
 def _validation(tree: CoresetTree, transformer: Any, cv: int) -> chooser.Validation | None:
@@ -137,9 +136,11 @@ def _validation(tree: CoresetTree, transformer: Any, cv: int) -> chooser.Validat
 
     Rows drawn by importance would make a noisy yardstick, and a different one for each sketch.
     """
+    if "uniform" not in tree.recipe_.objectives:
+        return None
     core = tree.coreset(objective="uniform")
     if core.class_counts is not None:
-        held = core.y.value_counts()
+        held = pd.Series(core.target).value_counts()
         if len(held) < len(core.class_counts) or held.min() < LEAST_ROWS_A_FOLD * cv:
             return None
-    return chooser.Validation(transformer.transform(core.X), core.y.to_numpy(), core.sample_weight, core.ids)
+    return chooser.Validation(transformer.transform(core.X), core.target, core.sample_weight, core.ids)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
 
+from coretree.coreset.quotas import Budget, Quotas
+from coretree.coreset.residuals import ResidualState
 from coretree.coreset.scores import PilotState
 from coretree.data.clean import CleanRules
 from coretree.data.columns import Level
@@ -17,6 +20,8 @@ from coretree.data.profile import label_from_text, label_text
 from coretree.data.schema import Schema
 from coretree.data.split import Split
 from coretree.tree.codec import decode, encode
+from coretree.tree.node import Arrays, by_prefix, prefixed
+from coretree.tree.objectives import POOLED, POOLED_OF, Keeping
 from coretree.tree.plan import digest
 from coretree.tree.store import Store
 
@@ -35,28 +40,43 @@ class Recipe:
     split : Split or None
         Which rows train.
     classes : tuple of labels, or None
-        Class labels in the order of their codes; None where the target is a quantity.
+        Class labels in the order of their codes; None where the target is a quantity, or there is none.
+    rows : tuple of int
+        Training rows of each class when the recipe was frozen; one entry without classes.
+    budgets : mapping of class code to rows, or "all"
+        Rows of a class that the user asked for.
     objectives : tuple of str
         Sketches that every node carries.
     size, leaf_size : int
         Rows a node keeps per sketch, and rows a leaf keeps (its share of a large tree, to bound storage).
     seed : int
-    exact : bool
-        Whether nodes carry the exact moments of the prepared features.
-    pilot : PilotState
-        Pilot model and what scores need.
+    exact : {"no", "moments", "factors"}
+        Whether nodes carry the exact moments of the prepared features, and in which form.
+    cells : int
+        kd cells a node carries; 0 for none.
+    scatter : bool
+        Whether cells carry their scatter matrices.
+    pilots : mapping of objective to PilotState
+        Pilot models and what scores need. Empty where a single pass left no pilot.
+    residual : ResidualState or None
+        Boosted pilot of the residual sketch.
     """
 
     preparation: Preparation
     clean: CleanRules
     split: Split | None
     classes: tuple[Level, ...] | None
+    rows: tuple[int, ...]
+    budgets: Mapping[int, Budget]
     objectives: tuple[str, ...]
     size: int
     leaf_size: int
     seed: int
-    exact: bool
-    pilot: PilotState
+    exact: str
+    cells: int
+    scatter: bool
+    pilots: Mapping[str, PilotState]
+    residual: ResidualState | None = None
 
     @property
     def schema(self) -> Schema:
@@ -68,6 +88,33 @@ class Recipe:
         """Class labels as an array of their own type."""
         return np.array(self.classes)
 
+    @property
+    def one_pass(self) -> bool:
+        """Whether the tree was made in a single pass, without any pilot."""
+        return self.schema.target is not None and not self.pilots
+
+    @property
+    def offers(self) -> tuple[str, ...]:
+        """What coresets can be drawn for: the sketches, and the pool of two of them where trees would learn from it."""
+        pools = self.schema.task == "regression" and set(POOLED_OF) <= set(self.objectives)
+        return (*self.objectives, POOLED) if pools else self.objectives
+
+    @property
+    def keeping(self) -> Keeping:
+        """How many rows of which class every sketch keeps."""
+        by_class: tuple[str, ...] = ()
+        if self.classes is not None:
+            by_class = ("robust", "balanced") if self.one_pass else ("balanced",)
+        return Keeping(self.rows, self.budgets, self.classes, by_class)
+
+    def capacity(self, objective: str) -> int | Quotas:
+        """Capacity of a sketch in every merge."""
+        return self.keeping.capacity(objective, self.size)
+
+    def leaf_capacity(self, objective: str) -> int | Quotas:
+        """Capacity of a sketch in a leaf's chunks."""
+        return self.keeping.leaf_capacity(objective, self.size, self.leaf_size)
+
     def metadata(self) -> dict[str, Any]:
         """Everything but the arrays, as plain data."""
         return {
@@ -76,12 +123,24 @@ class Recipe:
             "clean": self.clean.to_dict(),
             "split": None if self.split is None else self.split.to_dict(),
             "classes": None if self.classes is None else [label_text(c) for c in self.classes],
+            "rows": list(self.rows),
+            "budgets": [[code, self.budgets[code]] for code in sorted(self.budgets)],
             "objectives": list(self.objectives),
             "size": self.size,
             "leaf_size": self.leaf_size,
             "seed": self.seed,
             "exact": self.exact,
+            "cells": self.cells,
+            "scatter": self.scatter,
+            "pilots": list(self.pilots),
         }
+
+    def arrays(self) -> Arrays:
+        """The arrays of all pilots."""
+        out: Arrays = {}
+        for name, pilot in self.pilots.items():
+            out |= prefixed(f"pilot:{name}", pilot.state())
+        return out if self.residual is None else out | prefixed("residual", self.residual.state())
 
     @cached_property
     def name(self) -> str:
@@ -92,7 +151,7 @@ class Recipe:
                 list(a.shape),
                 hashlib.sha256(repr(a.tolist()).encode() if a.dtype == object else a.tobytes()).hexdigest(),
             ]
-            for key, a in self.pilot.state().items()
+            for key, a in self.arrays().items()
         }
         return digest("recipe", self.metadata(), arrays)
 
@@ -103,24 +162,25 @@ class Recipe:
 
     def to_bytes(self) -> bytes:
         """One stored object."""
-        return encode(self.pilot.state(), {"kind": "recipe", **self.metadata()})
+        return encode(self.arrays(), {"kind": "recipe", **self.metadata()})
 
     @classmethod
     def from_bytes(cls, data: bytes, *, where: str) -> Self:
         """Inverse of ``to_bytes``."""
         arrays, meta = decode(data, where=where)
+        groups = by_prefix(arrays)
         classes = meta["classes"]
         return cls(
             preparation=Preparation.from_dict(meta["preparation"]),
             clean=CleanRules(**meta["clean"]),
             split=None if meta["split"] is None else Split(**meta["split"]),
             classes=None if classes is None else tuple(_known(c) for c in classes),
+            rows=tuple(meta["rows"]),
+            budgets={int(code): budget for code, budget in meta["budgets"]},
             objectives=tuple(meta["objectives"]),
-            size=meta["size"],
-            leaf_size=meta["leaf_size"],
-            seed=meta["seed"],
-            exact=meta["exact"],
-            pilot=PilotState.from_state(arrays),
+            **{name: meta[name] for name in ("size", "leaf_size", "seed", "exact", "cells", "scatter")},
+            pilots={name: PilotState.from_state(groups[f"pilot:{name}"]) for name in meta["pilots"]},
+            residual=ResidualState.from_state(groups["residual"]) if "residual" in groups else None,
         )
 
 

@@ -1,0 +1,117 @@
+"""Pass 2 on one chunk: clean rows in, a node out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from coretree.coreset.cells import build as build_cells
+from coretree.coreset.class_sketches import sketch_classes
+from coretree.coreset.comoments import comoments
+from coretree.coreset.priority import sketch
+from coretree.coreset.residuals import residual_scores
+from coretree.coreset.rfactor import rfactor
+from coretree.coreset.rows import Float, Index, uniforms
+from coretree.coreset.scores import PilotState, robust_scores, uniform_scores
+from coretree.coreset.second_moments import Summary
+from coretree.coreset.totals import Totals, hessian_rows, thinning, totals_at
+from coretree.data.columns import Coded, Columns, Level, take_rows
+from coretree.data.encode import class_codes, design, global_codes
+from coretree.tree.node import AnySketch, Node
+from coretree.tree.recipe import Recipe
+
+Ids = npt.NDArray[np.uint64]
+Array = npt.NDArray[Any]
+
+
+def sketch_rows(recipe: Recipe, columns: Columns, ids: Ids) -> Node:
+    """Node of one chunk of training rows, without their profile."""
+    payload = stored_columns(columns, recipe)
+    # sums that are said to be exact, and bounds, are those of the rows that a model will see
+    exact = recipe.exact != "no" or recipe.cells > 0
+    X = design(payload, recipe.preparation, "float64" if exact else "float32")
+    y, base = payload.get("y"), columns.weights
+    codes = np.zeros(len(ids), np.intp) if y is None or recipe.classes is None else y.astype(np.intp)
+    scores: dict[str, Float] = {"uniform": uniform_scores(len(ids)), "balanced": uniform_scores(len(ids))}
+    totals = {}
+    for name, pilot in recipe.pilots.items():
+        assert y is not None
+        scores[name], totals[name] = _at_pilot(recipe, name, pilot, X, y, base, ids)
+    if "residual" in recipe.objectives and recipe.residual is not None and y is not None:
+        scores["residual"] = residual_scores(X[:, 1:], y, recipe.residual)
+    n_classes = len(recipe.rows)
+    live = codes if base is None else codes[base > 0]
+    return Node(
+        profile=None,
+        rows=np.bincount(live, minlength=n_classes).astype(np.int64),
+        counts=np.bincount(codes, base, minlength=n_classes).astype(np.float64),
+        sketches={name: _sketch(recipe, name, ids, codes, scores[name], payload, base) for name in recipe.objectives},
+        totals=totals,
+        moments=exact_moments(recipe, X[:, 1:], y, codes, base),
+        cells=build_cells(X[:, 1:], recipe.cells, base, scatter=recipe.scatter) if recipe.cells else None,
+    )
+
+
+def stored_columns(columns: Columns, recipe: Recipe) -> dict[str, Array]:
+    """What a sketch keeps of each row: prepared only as far as codes stand for categories and classes."""
+    out: dict[str, Array] = {
+        "numbers": columns.numbers,
+        "times": columns.times,
+        "codes": global_codes(columns, recipe.preparation),
+    }
+    if columns.target is not None:
+        out["y"] = target_values(columns, recipe)
+    if columns.seconds is not None:
+        out["seconds"] = columns.seconds
+    return out
+
+
+def _at_pilot(
+    recipe: Recipe, name: str, pilot: PilotState, X: Array, y: Array, base: Float | None, ids: Ids
+) -> tuple[Float, Totals]:
+    """Scores and totals at a pilot; scores only where a sketch, or the softmax's thinned Hessian, needs them."""
+    enough = hessian_rows(pilot)
+    scores = robust_scores(X, y, pilot) if name in recipe.objectives or enough is not None else np.zeros(0)
+    thin = None if enough is None else thinning(uniforms(ids, recipe.seed, "hessian"), scores, enough)
+    return scores, totals_at(X, y, base, pilot, thin=thin)
+
+
+def _sketch(
+    recipe: Recipe, name: str, ids: Ids, codes: Index, scores: Float, payload: dict[str, Array], base: Float | None
+) -> AnySketch:
+    u = uniforms(ids, recipe.seed, name)
+    capacity, strata = recipe.leaf_capacity(name), recipe.keeping.strata(name, codes)
+
+    def rows(kept: Index) -> dict[str, Array]:
+        return {k: take_rows(a, kept) if a.ndim == 2 else a[kept] for k, a in payload.items()}
+
+    if strata is None:
+        return sketch(ids, scores, rows, int(capacity), uniforms=u, base=base)
+    return sketch_classes(ids, strata, rows, capacity, uniforms=u, score=scores, base=base)
+
+
+def exact_moments(
+    recipe: Recipe, features: Array, y: Array | None, codes: Index, base: Float | None
+) -> dict[Level | None, Summary]:
+    """Moments of the features: with the target for a quantity, of each class otherwise."""
+    if recipe.exact == "no":
+        return {}
+    gather: Any = rfactor if recipe.exact == "factors" else comoments
+    if recipe.classes is None:
+        return {None: gather(features, y, base)}
+    out: dict[Level | None, Summary] = {}
+    for code, label in enumerate(recipe.classes):
+        rows = np.flatnonzero(codes == code)
+        out[label] = gather(features[rows], weights=None if base is None else base[rows])
+    return out
+
+
+def target_values(columns: Columns, recipe: Recipe) -> npt.NDArray[np.float64]:
+    """Class codes or quantities, as float64."""
+    if isinstance(columns.target, Coded):
+        assert recipe.classes is not None
+        return class_codes(columns.target, recipe.classes, columns.path).astype(np.float64)
+    assert columns.target is not None
+    return columns.target
