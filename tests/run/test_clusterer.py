@@ -153,6 +153,8 @@ def test_in_memory_rows_have_labels(rows: pd.DataFrame) -> None:
     lazy = dd.from_pandas(X, npartitions=3)
     assert (np.asarray(model.predict(lazy).compute(scheduler="sync")) == labels).all()
     assert np.array_equal(np.asarray(model.transform(lazy).compute(scheduler="sync")), model.transform(X))
+    with pytest.raises(ConfigError, match="for rows in memory"):
+        model.score(lazy)
     other = CoresetClusterer(KMeans(3), client=ONE).fit(lazy)
     assert not hasattr(other, "labels_")
     assert other.upper_ == pytest.approx(model.upper_, rel=0.02)
@@ -437,3 +439,6 @@ def test_numbers_that_overflow_are_an_error_that_names_the_column(rows: pd.DataF
     huge = rows[["a", "b"]].assign(vast=np.where(np.arange(N) % 2, 1e308, -1e308))
     with pytest.raises(DataError, match="vast"):
         CoresetClusterer(KMeans(3), client=ONE).fit(huge)
+    far = rows[["a", "b"]].fillna(0) * 1e160
+    with pytest.raises(DataError, match="overflow float64: scale"), np.errstate(over="ignore"):
+        CoresetClusterer(KMeans(3), prepare={"scale": "none"}, client=ONE).fit(far)
