@@ -38,7 +38,7 @@ LAYERS = {
     "errors": layer(),
     "data": layer("errors", "numpy pandas pyarrow", PREPROCESSING),
     "coreset": layer("errors", "numpy scipy"),
-    "tree": layer("errors data coreset", "numpy pandas pyarrow"),
+    "tree": layer("errors data coreset", "numpy pandas pyarrow obstore"),
     "learn": layer("errors coreset", "numpy pandas scipy sklearn skops joblib threadpoolctl"),
     "report": layer("errors", "jinja2 matplotlib"),
     "config": layer("errors", "pydantic pydantic_core"),

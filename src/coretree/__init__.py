@@ -9,20 +9,26 @@ __version__ = "0.1.0"
 
 # Where each public name lives; loaded on first use, so that `import coretree` stays light.
 _NAMES = {
+    "Certificate": "coretree.run.certify",
     "CleanRules": "coretree.data.clean",
     "Coreset": "coretree.tree.coresets",
     "CoresetClassifier": "coretree.run.estimators",
+    "CoresetClusterer": "coretree.run.clusterer",
     "CoresetRegressor": "coretree.run.estimators",
+    "CoresetTransformer": "coretree.run.transformer",
     "CoresetTree": "coretree.run.coreset_tree",
     "Dataset": "coretree.data.dataset",
     "Evaluation": "coretree.run.evaluate",
     "Job": "coretree.config",
     "PrepareRules": "coretree.data.prepare",
     "ThreadExecutor": "coretree.run.executor",
+    "certify": "coretree.run.certify",
     "choose": "coretree.run.train",
     "evaluate": "coretree.run.evaluate",
     "load_model": "coretree.run.estimators",
     "local_cluster": "coretree.run.cluster",
+    "polish": "coretree.run.polish",
+    "open_store": "coretree.tree.addresses",
     "predict": "coretree.run.predict",
 }
 _MODULES = ("errors",)
@@ -35,7 +41,10 @@ if TYPE_CHECKING:
     from coretree.data.clean import CleanRules as CleanRules
     from coretree.data.dataset import Dataset as Dataset
     from coretree.data.prepare import PrepareRules as PrepareRules
+    from coretree.run.certify import Certificate as Certificate
+    from coretree.run.certify import certify as certify
     from coretree.run.cluster import local_cluster as local_cluster
+    from coretree.run.clusterer import CoresetClusterer as CoresetClusterer
     from coretree.run.coreset_tree import CoresetTree as CoresetTree
     from coretree.run.estimators import CoresetClassifier as CoresetClassifier
     from coretree.run.estimators import CoresetRegressor as CoresetRegressor
@@ -43,8 +52,11 @@ if TYPE_CHECKING:
     from coretree.run.evaluate import Evaluation as Evaluation
     from coretree.run.evaluate import evaluate as evaluate
     from coretree.run.executor import ThreadExecutor as ThreadExecutor
+    from coretree.run.polish import polish as polish
     from coretree.run.predict import predict as predict
     from coretree.run.train import choose as choose
+    from coretree.run.transformer import CoresetTransformer as CoresetTransformer
+    from coretree.tree.addresses import open_store as open_store
     from coretree.tree.coresets import Coreset as Coreset
 
 

@@ -46,7 +46,8 @@ def assert_same(a: Profile, b: Profile) -> None:
         assert (h.n_rows, h.n_missing) == (g.n_rows, g.n_missing)
     for d, e in zip(a.distinct, b.distinct, strict=True):
         np.testing.assert_array_equal(d.registers, e.registers)
-    for p, q in zip(a.quantiles, b.quantiles, strict=True):
+    ends = (a.target_quantiles, b.target_quantiles)
+    for p, q in [*zip(a.quantiles, b.quantiles, strict=True), ends]:
         assert p.count == q.count
 
 
@@ -119,6 +120,17 @@ def test_labels_keep_their_type_and_are_sorted(labels: list[Any]) -> None:
 
 def test_labels_of_any_type_have_one_order() -> None:
     assert sorted(["b", 2, True, None, 0.5, "a"], key=label_order) == [None, 0.5, True, 2, "a", "b"]
+
+
+def test_a_quantity_has_quantiles_and_older_states_load_without() -> None:
+    one = profiled([whole(target="a")])
+    a = mixed_frame(ROWS)["a"].replace(np.inf, np.nan).dropna()
+    assert one.target_quantiles.count == len(a)
+    assert float(one.target_quantiles.quantile(0.5)) == pytest.approx(a.median(), abs=0.2)
+    assert profiled([whole(target="y")]).target_quantiles.count == 0
+    older = {key: value for key, value in one.state().items() if not key.startswith("outcome/")}
+    assert Profile.from_state(older).target_quantiles.count == 0
+    assert (Profile.from_state(older) + one).target_quantiles.count == len(a)
 
 
 def test_too_many_classes_are_refused_in_a_chunk_and_in_a_merge() -> None:

@@ -14,14 +14,15 @@ import pytest
 from distributed import Client, LocalCluster
 
 from contracts import ExecutorContract
-from coretree import CoresetClassifier, CoresetTree, ThreadExecutor, evaluate, local_cluster, predict
+from coretree import CoresetClassifier, CoresetTree, ThreadExecutor, evaluate, local_cluster, open_store, predict
 from coretree.data.scan import Leaf
-from coretree.errors import MemoryPlanError, PartitionError, SchedulerError
+from coretree.errors import ClusterError, MemoryPlanError, PartitionError, SchedulerError, StoreError
 from coretree.run.cluster import connect
 from coretree.run.executor import Executor, executor_for
 from coretree.run.frontier import Job
 from coretree.run.on_dask import DaskExecutor
 from generated import opened, sales, same, write_files
+from s3_server import s3_server
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +73,31 @@ def test_a_killed_worker_changes_nothing(folder: Path, tmp_path: Path, processes
     assert killed
     assert tree.name_ == expected
     processes.client.wait_for_workers(2, timeout=30)
+
+
+def test_worker_processes_build_into_a_bucket(folder: Path, tmp_path: Path, processes: DaskExecutor) -> None:
+    train, _ = opened(folder).split(test=0.2)
+    expected = CoresetTree(tmp_path / "tree", size=600).build(train, client=ThreadExecutor(2)).name_
+    seen: list[str] = []
+    with s3_server() as server:
+        store = open_store(server.bucket(), **server.options)  # the options travel with it
+        assert CoresetTree(store, size=600).build(train, client=processes).name_ == expected
+        assert server.seen(str(store), probes=True) == {"PUT": 4, "HEAD": 1}  # the driver's; no worker asks again
+        deaf = open_store(server.bucket("deaf"), **server.options)
+        with pytest.raises(StoreError, match="ignores conditional writes"):
+            CoresetTree(deaf, size=600).build(train, client=processes, progress=lambda stage, *_: seen.append(stage))
+        assert not seen  # before any work
+
+
+def test_workers_that_do_not_reach_the_bucket_are_named(
+    folder: Path, processes: DaskExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with s3_server() as server:
+        for name, value in server.environment.items():  # of this process, not of the workers
+            monkeypatch.setenv(name, value)
+        store = open_store(server.bucket(), patience_s=0.5, request_s=2)
+        with pytest.raises(ClusterError, match=r"worker tcp://.* does not see s3://.*AWS_ACCESS_KEY_ID"):
+            CoresetTree(store, size=600).build(opened(folder), client=processes)
 
 
 def test_fit_evaluate_and_predict_on_processes_equal_those_here(

@@ -20,6 +20,7 @@ from coretree.run.cluster import check_shared, connect, running
 from coretree.run.executor import Executor, executor_for
 from coretree.run.frontier import Job
 from coretree.run.on_dask import DaskExecutor, PartitionsHere, overlapping, partitions
+from coretree.tree.local_store import LocalStore
 from generated import sales, same
 
 READS: list[int] = []
@@ -183,12 +184,22 @@ def slow(job: Job, frame: object) -> int:
     return 1
 
 
+class OnAnotherDisk(LocalStore):
+    """A folder that no worker sees."""
+
+    def reach(self) -> None:
+        LocalStore(self.folder / "elsewhere").reach()
+
+
 def test_workers_must_share_the_folder_and_the_version(client: Client, tmp_path: Any) -> None:
-    check_shared(client, str(tmp_path), "0.1.0")
-    with pytest.raises(ClusterError, match="Put the tree on storage that all workers share"):
-        check_shared(client, str(tmp_path / "elsewhere"), "0.1.0")
+    check_shared(client, LocalStore(tmp_path / "new"), "0.1.0")
+    assert (tmp_path / "new").is_dir()
+    with pytest.raises(
+        ClusterError, match=r"does not see .*no such folder\)\. Put the tree on storage that all workers"
+    ):
+        check_shared(client, OnAnotherDisk(tmp_path), "0.1.0")
     with pytest.raises(ClusterError, match=r"has coretree 0\.1\.0, this process 9\.9"):
-        check_shared(client, str(tmp_path), "9.9")
+        check_shared(client, LocalStore(tmp_path), "9.9")
 
 
 def test_the_users_own_choice_of_shuffle_is_kept() -> None:

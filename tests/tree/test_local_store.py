@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from contracts import KEY, StoreContract, count_up
-from coretree.errors import ConfigError, StoreError
-from coretree.tree.local_store import LocalStore, open_store
+from coretree.errors import StoreError
+from coretree.tree.local_store import LocalStore
+from coretree.tree.store import SharedStore
 
 DIES_BEFORE_RENAMING = """
 import os, signal, sys
@@ -150,15 +151,71 @@ class TestLocalStore(StoreContract):
         assert store.get("n") == b"120"
 
 
-def test_open_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    expected = LocalStore(tmp_path / "my tree")
-    for where in (tmp_path / "my tree", str(tmp_path / "my tree"), "~/my tree", f"file://{tmp_path}/my%20tree"):
-        assert open_store(where) == expected
-    assert open_store(f"file://localhost{tmp_path}/my tree") == expected
+def test_it_is_made_ready_before_work_and_seen_by_others(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "deep" / "my.tree")
+    assert isinstance(store, SharedStore)
+    with pytest.raises(StoreError, match="no such folder"):
+        store.reach()
+    store.check()
+    store.reach()
+    assert store.names() == []
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StoreError, match=r"file/tree: cannot make: Not a directory"):
+        LocalStore(tmp_path / "file" / "tree").check()
 
 
-@pytest.mark.parametrize("where", ["s3://bucket/tree", "http://host/tree", "file://otherhost/tree", "file://"])
-def test_open_store_says_what_it_takes(where: str) -> None:
-    with pytest.raises(ConfigError, match=r"local folder.*file:///path"):
-        open_store(where)
+FILLS_THE_DISK = """
+import os, resource, sys
+from coretree.errors import StoreError
+from coretree.tree.local_store import LocalStore
+
+folder, limit = sys.argv[1], int(sys.argv[2])
+if limit:  # no file may grow beyond it: a write stops in the middle, as on a full disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+store = LocalStore(folder)
+store.put("nodes/ab/small.arrow", b"s" * 1000)
+version = store.replace("manifest.json", b"1", expected=None)
+before = sorted(os.path.join(*at) for at in ((a, f) for a, _, files in os.walk(folder) for f in files))
+for write in (
+    lambda: store.put("nodes/ab/large.arrow", b"x" * 300_000),
+    lambda: store.replace("manifest.json", b"2" * 300_000, expected=version),
+):
+    try:
+        write()
+    except StoreError as error:
+        print(error)
+    else:
+        raise SystemExit("it fitted")
+    assert before == sorted(os.path.join(*at) for at in ((a, f) for a, _, files in os.walk(folder) for f in files))
+assert store.get("manifest.json") == b"1"
+assert store.get("nodes/ab/small.arrow") == b"s" * 1000
+store.put("nodes/ab/later.arrow", b"y" * 1000)
+"""
+
+
+def fill(folder: Path, *, before: str = "true", limit: int = 0) -> str:
+    """Run the script, after a shell command in the same mount namespace; return what it says."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    shell = f'{before} && exec "$0" -c "$1" "$2" {limit}'
+    command = ["sh", "-c", shell, sys.executable, FILLS_THE_DISK, str(folder)]
+    if before != "true":
+        command = ["unshare", "--mount", "--map-root-user", *command]  # the mount ends with the process
+    done = subprocess.run(command, env=environment, timeout=60, check=False, capture_output=True, text=True)
+    if done.returncode and before != "true" and "StoreError" not in done.stderr and "assert" not in done.stderr.lower():
+        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()[-200:]}")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_file_that_cannot_grow_leaves_the_store_as_it_was(tmp_path: Path) -> None:
+    said = fill(tmp_path / "tree", limit=100_000).splitlines()
+    assert "large.arrow: cannot write 300,000 bytes: File too large. No part of it is left there." in said[0]
+    assert "manifest.json: cannot write 300,000 bytes: File too large." in said[1]
+
+
+def test_a_disk_that_is_full_leaves_the_store_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    said = fill(tmp_path / "disk", before=f"mount -t tmpfs -o size=128k tmpfs {tmp_path}/disk").splitlines()
+    assert "large.arrow: cannot write 300,000 bytes: No space left on device. No part of it is left there." in said[0]
+    assert "manifest.json: cannot write 300,000 bytes: No space left on device." in said[1]
+    assert list((tmp_path / "disk").iterdir()) == []  # it was another file system, seen by nobody else

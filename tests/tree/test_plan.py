@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -55,7 +56,8 @@ def test_the_shape(n: int, fan_in: int, salt: int) -> None:
         groups = [(name,) if name in lower else p.nodes[name] for name in upper]
         assert [name for group in groups for name in group] == list(lower)
         assert all(len(group) <= (2 if len(upper) > 1 else 3) * fan_in for group in groups)
-        assert all(len(group) >= 2 for group in groups[:-1])
+        if lower is p.levels[0]:
+            assert all(len(group) >= 2 for group in groups[:-1])
     assert set(p.nodes) == {name for level in p.levels for name in level}
     assert all(name == digest("merge", children, "r") for name, children in p.nodes.items() if children)
 
@@ -149,6 +151,19 @@ def test_one_edit_among_a_thousand_leaves_touches_few_nodes(salt: int, kind: str
         assert new <= levels + 10
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 700), st.integers(2, 12), st.integers())
+def test_an_append_makes_one_merge_a_level_and_one_more(n: int, fan_in: int, salt: int) -> None:
+    leaves = [digest(salt, i) for i in range(n + 1)]
+    before, after = (plan(leaves[:m], recipe="r", fan_in=fan_in) for m in (n, n + 1))
+    new = merges(after) - merges(before)
+    by_level = [len(new & set(upper) - set(lower)) for lower, upper in pairwise(after.levels)]
+    grown = any(len(a) <= 3 * fan_in < len(b) for a, b in zip(before.levels, after.levels, strict=False))
+    if not grown:  # else one group at the top becomes some
+        assert by_level[:1] <= [2]
+        assert all(made <= 1 for made in by_level[1:])
+
+
 @pytest.mark.parametrize(("kind", "worst"), [("append", 4), ("insert", 8), ("remove", 8), ("replace", 4)])
 def test_the_distribution_of_new_merges(kind: str, worst: int) -> None:
     rnd = random.Random(0)
@@ -163,7 +178,7 @@ def test_the_distribution_of_new_merges(kind: str, worst: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "worst"), [("append", 10), ("insert", 14), ("remove", 14), ("replace", 4)])
+@pytest.mark.parametrize(("kind", "worst"), [("append", 4), ("insert", 10), ("remove", 10), ("replace", 4)])
 def test_the_distribution_of_new_merges_over_many_trees(kind: str, worst: int) -> None:
     rnd = random.Random(1)
     new = sorted(edited(10_000 + i, kind, rnd.randrange(1000))[0] for i in range(500))
@@ -181,7 +196,7 @@ def test_growing_leaf_by_leaf_stays_cheap() -> None:
         stored.update(p.nodes)
     print(f"appending up to 400 leaves: mean {statistics.mean(costs):.2f} merges, worst {max(costs)}")
     assert statistics.mean(costs) < 3
-    assert max(costs) <= 6
+    assert max(costs) <= 5
 
 
 @pytest.mark.parametrize(("fan_in", "low", "high"), [(2, 2.5, 3.2), (4, 4.3, 5.3), (8, 7.8, 9.0), (16, 14.5, 17)])
@@ -196,7 +211,7 @@ def test_names_are_fixed_for_good() -> None:
     """Stored trees are found by these names: a change here makes every tree be built anew."""
     p = plan([f"leaf-{i}" for i in range(100)], recipe="r", identities=[f"f{i}.parquet" for i in range(100)])
     assert digest("merge", ("a", "b"), "r") == "58b63a260bc75753be05b8ad4223c38e"
-    assert p.root == "84fa9ebb4a375927fc7fe18ae85efb54"
+    assert p.root == "9209dfa29b3ab18219394bbfb4deb872"
     code = "from coretree.tree.plan import *; print(plan([f'leaf-{i}' for i in range(100)], recipe='r').root)"
     command = [sys.executable, "-c", f"import sys; sys.path[:0] = {sys.path!r}; {code}"]
     run = subprocess.run(command, env={"PYTHONHASHSEED": "7"}, capture_output=True, text=True, timeout=60, check=True)

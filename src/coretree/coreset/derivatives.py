@@ -19,6 +19,9 @@ from coretree.coreset.rows import Float
 Matrix: TypeAlias = npt.NDArray[Any]
 """Rows times features, float32 or float64; F order is fastest."""
 
+WIDE_NEWTON = 300
+"""Columns beyond which Newton's method takes its Hessian in float32."""
+
 _BLOCK = 16_384  # rows: temporaries of a block stay in cache
 
 
@@ -68,9 +71,12 @@ def objective(theta: Float, X: Matrix, y: npt.NDArray[Any], w: Float, loss: Loss
     return total
 
 
-def gradient(X: Matrix, slopes: Matrix, w: npt.NDArray[Any]) -> Float:
-    """Return sum of w * slope * x, flattened: shape (d,) or (K d,)."""
-    weighted = slopes * (w if slopes.ndim == 1 else w[:, None]).astype(X.dtype, copy=False)
+def gradient(X: Matrix, slopes: Matrix, w: npt.NDArray[Any] | None) -> Float:
+    """Return sum of w * slope * x (None: 1 each), flattened: shape (d,) or (K d,)."""
+    if w is None:
+        weighted = slopes.astype(X.dtype, copy=False)
+    else:
+        weighted = slopes * (w if slopes.ndim == 1 else w[:, None]).astype(X.dtype, copy=False)
     return np.asarray(weighted.T @ X, np.float64).ravel()
 
 
@@ -97,13 +103,15 @@ def softmax_hessian(X: Matrix, p: Matrix, w: npt.NDArray[Any]) -> Float:
 def gradient_and_hessian(theta: Float, X: Matrix, y: npt.NDArray[Any], w: Float, loss: Loss) -> tuple[Float, Float]:
     """Return the derivatives of the data term of F, both flattened (the softmax's Hessian is (K d, K d))."""
     g, hessian = np.zeros(theta.size), np.zeros((theta.size, theta.size))
+    # a wide Hessian is the cost of a step, and its last digits only turn the step a little: the gradient decides
+    short = np.float32 if theta.ndim == 1 and X.shape[1] > WIDE_NEWTON else X.dtype
     for part in blocks(len(X)):
         A, t, v = X[part], y[part], w[part]
         z = margins(A, theta)
         slopes = loss.slope(z, t)
         g += gradient(A, slopes, v)
         if theta.ndim == 1:
-            hessian += weighted_gram(A, v * loss.curvature(z, t))
+            hessian += weighted_gram(A.astype(short, copy=False), v * loss.curvature(z, t))
         else:
             p = slopes.copy()
             p[np.arange(len(t)), t] += 1

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit, ndtr
+from scipy.special import ndtr
 
 from coretree.errors import ConfigError
 
@@ -52,16 +52,20 @@ class Logistic:
 
     def value(self, z: Margins, y: npt.NDArray[Any]) -> Margins:
         """Loss of each row."""
-        return np.logaddexp(z.dtype.type(0), z) - y.astype(z.dtype) * z
+        s = z * (1 - 2 * y.astype(z.dtype))
+        return np.log1p(np.exp(-np.abs(s))) + np.maximum(s, 0)
 
     def slope(self, z: Margins, y: npt.NDArray[Any]) -> Margins:
         """Return p - y, from the side that does not cancel."""
         sign = 1 - 2 * y.astype(z.dtype)
-        return sign * expit(sign * z)
+        s = sign * z
+        small = np.exp(-np.abs(s))  # numpy's exp runs in vector registers, scipy's expit does not
+        return sign * np.where(s < 0, small, 1) / (1 + small)
 
     def curvature(self, z: Margins, y: npt.NDArray[Any]) -> Margins:  # noqa: ARG002
         """Return p (1 - p), at least 1e-12."""
-        return np.maximum(expit(z) * expit(-z), z.dtype.type(_FLOOR))
+        small = np.exp(-np.abs(z))
+        return np.maximum(small / np.square(1 + small), z.dtype.type(_FLOOR))
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,14 @@ class Softmax:
         """Loss of each row, shape (n,)."""
         top = z.max(axis=1)
         return np.log(np.exp(z - top[:, None]).sum(axis=1)) + (top - z[np.arange(len(z)), y])
+
+    def value_and_probabilities(self, z: Margins, y: npt.NDArray[Any]) -> tuple[Margins, Margins]:
+        """Both from the same exponentials, which are most of the work."""
+        top = z.max(axis=1)
+        p = np.exp(z - top[:, None])
+        total = p.sum(axis=1)
+        p /= total[:, None]
+        return np.log(total) + (top - z[np.arange(len(z)), y]), p
 
     def slope(self, z: Margins, y: npt.NDArray[Any]) -> Margins:
         """Return p - e_y."""

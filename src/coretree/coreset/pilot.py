@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from coretree.coreset.derivatives import (
     weighted_gram,
 )
 from coretree.coreset.losses import Hinge, Loss, loss_named
-from coretree.coreset.rows import Float
+from coretree.coreset.rows import Float, Index
 from coretree.coreset.whiten import leverages, whitener
 
 _NEWTON_LIMIT = 600  # parameters of a softmax model up to which its Hessian is worth factoring
@@ -63,21 +64,32 @@ def pilot_scores(X: Matrix, y_codes: npt.NDArray[Any], n_classes: int) -> Float:
     (3, 1.0)
     """
     X = as_floating(X)
-    bad = first_bad_row(X)
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = np.array([float(column @ column) for column in X.T], np.float64)
+    bad = None if np.isfinite(squares).all() else first_bad_row(X)
     if bad is not None:
         raise ValueError(f"pilot_scores: features must be finite numbers; row {bad} has one that is not")
     scores = np.ones(len(X))
-    spread = np.diag(np.einsum("ij,ij->j", X, X, dtype=np.float64) / max(len(X), 1))
-    for c in range(n_classes):
-        own = np.flatnonzero(y_codes == c) if n_classes > 1 else np.arange(len(X))
-        if not len(own):
-            continue
+    spread = np.diag(squares / max(len(X), 1))
+    for own in _members(y_codes, n_classes):
         A = X[own]
-        gram = np.asarray(A.T @ A, np.float64) + 1e-3 * min(len(own), 50) * spread
+        if not len(A):
+            continue
+        gram = np.asarray(A.T @ A, np.float64) + 1e-3 * min(len(A), 50) * spread
         h = leverages(A, whitener(gram))
         total = h.sum()
-        scores[own] = 0.5 + 0.5 * (len(own) * h / total if total > 0 else 1.0)
+        scores[own] = 0.5 + 0.5 * (len(A) * h / total if total > 0 else 1.0)
     return scores
+
+
+def _members(codes: npt.NDArray[Any], n_classes: int) -> list[slice | Index]:
+    """Rows of each class; where they are grouped by class, slices, which copy nothing."""
+    if n_classes == 1:
+        return [slice(None)]
+    if (codes[1:] < codes[:-1]).any():
+        return [np.flatnonzero(codes == c) for c in range(n_classes)]
+    ends = np.searchsorted(codes, np.arange(n_classes + 1)).tolist()
+    return [slice(low, high) for low, high in pairwise(ends)]
 
 
 def fit_pilot(

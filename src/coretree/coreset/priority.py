@@ -95,6 +95,16 @@ class Sketch:
             raise ValueError(f"reduce: the size must be between 0 and the capacity {self.capacity}; found {k}")
         return _pick(self, np.arange(min(k + 1, len(self))), k)
 
+    def restricted(self, inside: npt.NDArray[np.bool_]) -> Sketch:
+        """Sketch of a subset, such as a time window: the kept rows that belong to it, under the same threshold.
+
+        ``inside`` is a mask of the rows, shape (r,). Weighted sums are unbiased for the subset.
+        """
+        kept = np.flatnonzero(inside[: self.capacity])
+        if len(self) > self.capacity:  # the row behind the last one is no member, only the threshold
+            return _pick(self, np.append(kept, self.capacity), len(kept))
+        return _pick(self, kept, self.capacity)
+
     def finalise(self) -> Sample:
         """Return the sample: the first ``capacity`` rows with their weights (cost: O(rows))."""
         k, threshold = min(self.capacity, len(self)), self.ceiling
@@ -179,14 +189,10 @@ def sketch(
     for name, column in (("score", scores), ("base", weight), ("uniforms", u)):
         if column.shape != (n,):
             raise ValueError(f"sketch: {name} must have shape ({n},), one entry an id; found {column.shape}")
-    _reject(~(np.isfinite(weight) & (weight >= 0)), weight, "base weight must be finite and >= 0")
-    live = weight > 0
-    _reject(live & ~(np.isfinite(scores) & (scores > 0)), scores, "score must be finite and > 0")
     if not callable(rows) and n_rows(rows) != n:
         raise ValueError(f"sketch: rows must have {n} rows, one an id; found {n_rows(rows)}")
-    with np.errstate(divide="ignore", over="ignore", under="ignore"):
-        keys = np.where(live, u / (np.where(live, weight, 1.0) * np.where(live, scores, 1.0)), np.inf)
-    kept = _smallest(np.asarray(ids, np.uint64), keys, np.flatnonzero(live), capacity + 1)
+    keys, among = _keys(u, scores, None if base is None else weight)
+    kept = _smallest(np.asarray(ids, np.uint64), keys, among, capacity + 1)
     payload = rows(kept) if callable(rows) else take(rows, kept)
     return Sketch(np.asarray(ids, np.uint64)[kept], keys[kept], weight[kept], scores[kept], payload, capacity)
 
@@ -232,20 +238,50 @@ def merge(sketches: Sequence[Sketch], *, capacity: int | None = None) -> Sketch:
     return Sketch(ids[kept], keys[kept], base[kept], score[kept], rows, k)
 
 
-def _smallest(ids: Ids, keys: Float, among: Index, count: int) -> Index:
-    """Positions of the ``count`` smallest (key, id) among the given ones, each identity once, in order."""
+def _keys(u: Float, scores: Float, weight: Float | None) -> tuple[Float, Index | None]:
+    """Keys of all rows, infinite for those of weight 0, and the positions of the others (None: all)."""
+    with np.errstate(divide="ignore", over="ignore", under="ignore"):
+        if weight is None and len(scores) and scores.min() > 0 and scores.max() < np.inf:  # false for a NaN, too
+            return u / scores, None
+        w = np.ones(len(u)) if weight is None else weight
+        _reject(~(np.isfinite(w) & (w >= 0)), w, "base weight must be finite and >= 0")
+        live = w > 0
+        _reject(live & ~(np.isfinite(scores) & (scores > 0)), scores, "score must be finite and > 0")
+        keys = np.where(live, u / (np.where(live, w, 1.0) * np.where(live, scores, 1.0)), np.inf)
+    return keys, np.flatnonzero(live)
+
+
+def _smallest(ids: Ids, keys: Float, among: Index | None, count: int) -> Index:
+    """Positions of the ``count`` smallest (key, id) among the given ones (None: all), each identity once, in order."""
+    own = keys if among is None else keys[among]
     wanted = count
     while True:
-        near = among
-        if wanted < len(among):
-            limit = np.partition(keys[among], wanted - 1)[wanted - 1]
-            near = among[keys[among] <= limit]  # all ties, so that the ids decide and not the partition
-        order = near[np.lexsort((ids[near], keys[near]))]
-        _, first = np.unique(ids[order], return_index=True)
-        order = order[np.sort(first)]
-        if len(order) >= count or len(near) == len(among):
+        near = np.arange(len(own))
+        if wanted < len(own):
+            limit = np.partition(own, wanted - 1)[wanted - 1]
+            near = np.flatnonzero(own <= limit)  # all ties, so that the ids decide and not the partition
+        every = len(near) == len(own)
+        near = near if among is None else among[near]
+        order = near[_by_key(keys[near], ids[near])]
+        if _repeats(ids[order]):
+            _, first = np.unique(ids[order], return_index=True)
+            order = order[np.sort(first)]
+        if len(order) >= count or every:
             return order[:count]
         wanted *= 2  # repeated identities had taken places
+
+
+def _by_key(keys: Float, ids: Ids) -> Index:
+    """Order by key, then identity; the second sort is needed only where two keys are equal."""
+    order = np.argsort(keys)
+    ranked = keys[order]
+    return np.lexsort((ids, keys)) if (ranked[1:] == ranked[:-1]).any() else order
+
+
+def _repeats(ids: Ids) -> bool:
+    """Whether an identity occurs twice."""
+    ranked = np.sort(ids)
+    return bool((ranked[1:] == ranked[:-1]).any())
 
 
 def _pick(s: Sketch, index: Index, capacity: int) -> Sketch:

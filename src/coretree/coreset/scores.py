@@ -18,7 +18,7 @@ from coretree.coreset.derivatives import Matrix, as_floating, blocks, first_bad_
 from coretree.coreset.losses import Loss, loss_named
 from coretree.coreset.pilot import class_grams, fit_pilot
 from coretree.coreset.rows import Float
-from coretree.coreset.whiten import squared_lengths, whitener
+from coretree.coreset.whiten import block_rows, squared_lengths, whitener
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,8 @@ class PilotState:
     hessian_whitener : ndarray, shape (d, r)
         |x'W|^2 = x'H^-1 x, H the Hessian at the pilot (softmax: the pooled Gram matrix); r = d, or 32 where d > 300.
     class_whiteners : ndarray, shape (K, d, r)
-        The same for the Gram matrix of each class (softmax and regression: one, pooled).
+        The same for the Gram matrix of each class (softmax and regression: one, pooled; softmax and squared loss: the
+        Hessian's).
     norms : ndarray, shape (2,)
         Full-data sums, estimated on the pilot, of |g| sqrt(x'H^-1 x) and of h x'H^-1 x.
     spread : ndarray, shape (K,) or (0,)
@@ -145,14 +146,15 @@ def pilot_state(
     softmax = kind.kind == "multiclass"
     curvature = kind.curvature(z, codes if softmax else y)
     spread = np.maximum(weights @ curvature / weights.sum(), 1e-6) if softmax else np.zeros(0)
-    # the softmax shares one Gram matrix between its classes, which differ by their spread alone
-    heaviness = weights if softmax else weights * curvature
-    hessian = weighted_gram(A, heaviness) + np.diag(penalty(A.shape[1:], lam))
+    heaviness = weights if _one_gram(kind) else weights * curvature
     pooled = softmax or len(totals) == 1
     grams = class_grams(A, codes * 0 if pooled else codes, weights, 1 if pooled else len(totals))
-    parts = (whitener(hessian), np.stack([whitener(gram) for gram in grams]), np.ones(2), spread)
+    gram = grams[0] if _one_gram(kind) else weighted_gram(A, heaviness)
+    W = whitener(gram + np.diag(penalty(A.shape[1:], lam)))
+    wide = W[None] if _one_gram(kind) else np.stack([whitener(gram) for gram in grams])
+    parts = (W, wide, np.ones(2), spread)
     draft = PilotState(kind.name, np.asarray(theta, np.float64), lam, totals, *parts)
-    pull, lift = _pull(A, y, draft, kind)
+    pull, lift = _pull(A, y, draft, kind, squared_lengths(A, W))
     norms = np.maximum([weights @ pull, weights @ lift], 1e-300)
     return PilotState(kind.name, draft.theta, lam, totals, *parts[:2], norms, spread)
 
@@ -189,14 +191,19 @@ def robust_scores(X: Matrix, y: npt.NDArray[Any], state: PilotState) -> Float:
     K, n = state.n_classes, max(float(state.counts.sum()), 1.0)
     mix = (0.4, 0.4, 0.1, 0.05) if "hinge" in state.loss and state.loss != "squared_hinge" else (0.5, 0.0, 0.3, 0.1)
     floor = mix[3] / n + mix[3] / (K * np.maximum(state.counts, 1.0))
+    W = state.hessian_whitener[None]
+    if not _one_gram(kind):  # all in one product: it costs less than to pick out the rows of each class
+        W = np.concatenate([W, state.class_whiteners])
+    a_feature = mix[2] / (len(state.class_whiteners) * state.n_features)
     with np.errstate(over="ignore", invalid="ignore"):
-        for part in blocks(len(X)):
+        for part in blocks(len(X), block_rows(W)):
             A, at = X[part], codes[part]
-            pull, lift = _pull(A, y[part], state, kind)
+            lengths = squared_lengths(A, W)
+            pull, lift = _pull(A, y[part], state, kind, lengths[0])
             score = mix[0] * pull.astype(np.float64) / state.norms[0] + floor[at]
             if mix[1]:
                 score += mix[1] * lift.astype(np.float64) / state.norms[1]
-            score += mix[2] * _class_leverage(A, at, state) / (len(state.class_whiteners) * state.n_features)
+            score += a_feature * np.minimum(_own(lengths, at), 1.0)
             out[part] = score
     bad = ~np.isfinite(out)
     if bad.any():
@@ -234,10 +241,9 @@ def uniform_scores(n: int) -> Float:
     return np.ones(n)
 
 
-def _pull(A: Matrix, y: npt.NDArray[Any], state: PilotState, kind: Loss) -> tuple[Matrix, Matrix]:
-    """|g| sqrt(x'H^-1 x) and h x'H^-1 x of the rows of one block, in the rows' precision."""
+def _pull(A: Matrix, y: npt.NDArray[Any], state: PilotState, kind: Loss, length: Matrix) -> tuple[Matrix, Matrix]:
+    """|g| sqrt(x'H^-1 x) and h x'H^-1 x of the rows of one block, given x'H^-1 x, in the rows' precision."""
     z = margins(A, state.theta)
-    length = squared_lengths(A, state.hessian_whitener)
     if kind.kind == "multiclass":
         r = kind.slope(z, np.asarray(y).astype(np.intp))
         np.square(r, out=r)
@@ -250,17 +256,20 @@ def _pull(A: Matrix, y: npt.NDArray[Any], state: PilotState, kind: Loss) -> tupl
     return np.abs(kind.slope(z, y)) * np.sqrt(length), h * length
 
 
-def _class_leverage(A: Matrix, codes: npt.NDArray[np.intp], state: PilotState) -> Float:
-    """Leverage of each row in the Gram matrix of its class, at most 1."""
-    if len(state.class_whiteners) == 1:
-        raw = squared_lengths(A, state.class_whiteners[0]).astype(np.float64)
-    else:
-        raw = np.empty(len(A))
-        for c, W in enumerate(state.class_whiteners):
-            own = np.flatnonzero(codes == c)
-            if len(own):
-                raw[own] = squared_lengths(A[own], W)
-    return np.minimum(raw, 1.0)
+def _one_gram(kind: Loss) -> bool:
+    """Whether one Gram matrix serves as Hessian and for the leverages: constant curvature, or one a class (softmax).
+
+    The softmax's classes share a Gram matrix, from which they differ by their spread alone.
+    """
+    return kind.kind == "multiclass" or kind.name == "squared"
+
+
+def _own(lengths: Matrix, codes: npt.NDArray[np.intp]) -> Float:
+    """Leverage of each row in the Gram matrix of its class, as float64; the first of ``lengths`` is the Hessian's."""
+    found = lengths[-1]
+    for c in range(len(lengths) - 2):
+        found = np.where(codes == c, lengths[1 + c], found)
+    return found.astype(np.float64)
 
 
 def _check(X: Matrix, kind: Loss, counts: Float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal, Self, TypeAlias, cast
+from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,18 +20,42 @@ from coretree.coreset.derivatives import (
     weights_or_ones,
 )
 from coretree.coreset.losses import Loss, Softmax, loss_named
-from coretree.coreset.rows import Float
+from coretree.coreset.rows import Float, take
 from coretree.coreset.scores import PilotState
+from coretree.coreset.whiten import EXACT_LIMIT
 
 SOFTMAX_HESSIAN_LIMIT = 450
 """Parameters K d up to which the softmax's Hessian is gathered: its size is their square."""
+
+WIDE = EXACT_LIMIT
+"""Columns beyond which the Hessian of any loss is made of thinned rows where the caller thins: n d^2 is too much."""
+
+_LEAST_ROWS, _ROWS_A_PARAMETER, _WIDE_ROWS_A_PARAMETER = 20_000, 100, 400
 
 Thinning: TypeAlias = tuple[npt.NDArray[np.bool_], float | Float]
 """Mask of the rows chosen, shape (n,), and the probability with which each was: one number, or shape (n,)."""
 
 
+def hessian_rows(state: PilotState) -> int | None:
+    """Return how many rows of the full data are enough for the Hessian at a pilot; None where all should be taken.
+
+    The softmax's only gives the direction of one constraint: 100 rows a parameter do. A wide model of one margin
+    (more than 300 columns) takes 400: the Hessian then errs by about 5 % of a step that is itself small.
+
+    Examples
+    --------
+    >>> from coretree.coreset.scores import pilot_state
+    >>> X = np.column_stack([np.ones(4), np.arange(4.0)])
+    >>> [hessian_rows(pilot_state(X, np.array([0, 1, 0, 1]), np.ones(4), k, [2, 2])) for k in ("logistic", "softmax")]
+    [None, 20000]
+    """
+    if loss_named(state.loss).kind == "multiclass":
+        return max(_LEAST_ROWS, _ROWS_A_PARAMETER * state.theta.size)
+    return max(_LEAST_ROWS, _WIDE_ROWS_A_PARAMETER * state.n_features) if state.n_features > WIDE else None
+
+
 def thinning(uniforms: Float, scores: Float, rows: float) -> Thinning:
-    """Choose rows for the softmax's Hessian in proportion to their robust scores.
+    """Choose rows for a thinned Hessian in proportion to their robust scores.
 
     Parameters
     ----------
@@ -40,7 +64,7 @@ def thinning(uniforms: Float, scores: Float, rows: float) -> Thinning:
     scores : ndarray, shape (n,)
         Robust scores: they sum to about 1 over the full data, so any partition can be thinned on its own.
     rows : float
-        Rows wanted from the full data, in expectation; 100 a parameter (K d) is plenty.
+        Rows wanted from the full data, in expectation; see :func:`hessian_rows`.
 
     Returns
     -------
@@ -164,11 +188,12 @@ def totals_at(
         Base weights; None is 1 each.
     state : PilotState
     hessian : {"auto", "full", "none"}
-        "auto": all rows for losses of one margin; for the softmax only where ``thin`` is given and K d <= 450.
+        "auto": all rows for losses of one margin, those of ``thin`` (if given) beyond 300 columns; for the softmax
+        only where ``thin`` is given and K d <= 450.
         "full": always, from the rows of ``thin`` if given.
     thin : (mask, share), optional
-        Rows that the softmax's Hessian is made of: a hash of the row identity below ``share``, one number or one a
-        row (see :func:`thinning`). Dividing by the share keeps it unbiased. Other losses ignore it.
+        Rows that the softmax's Hessian, or that of a wide model, is made of: a hash of the row identity below
+        ``share``, one number or one a row (see :func:`thinning`). Dividing by the share keeps it unbiased.
 
     Returns
     -------
@@ -193,25 +218,41 @@ def totals_at(
     softmax = kind.kind == "multiclass"
     wide = softmax and (thin is None or p > SOFTMAX_HESSIAN_LIMIT)
     wanted = hessian == "full" or (hessian == "auto" and not wide)
+    thinned = softmax or (thin is not None and d > WIDE and hessian == "auto")
     H = np.zeros((p, p)) if wanted else None
     loss, g, sums = 0.0, np.zeros(p), np.zeros((K, d))
+    few = codes.astype(np.uint8) if K <= 256 else codes  # compared with every class: narrow codes are faster
     for part in blocks(len(X)):
         A, v, t = X[part], weight[part], codes[part] if softmax else y[part]
         z = margins(A, state.theta)
-        loss += float(v @ kind.value(z, t).astype(np.float64, copy=False))
-        g += gradient(A, kind.slope(z, t), v)
-        member = np.where(codes[part] == np.arange(K)[:, None], v.astype(A.dtype), A.dtype.type(0))
+        member = (few[part] == np.arange(K, dtype=few.dtype)[:, None]).astype(A.dtype)
+        if isinstance(kind, Softmax):
+            value, slopes = kind.value_and_probabilities(z, t)
+            slopes -= member.T
+        else:
+            value, slopes = kind.value(z, t), kind.slope(z, t)
+        loss += float(v @ value.astype(np.float64, copy=False))
+        g += gradient(A, slopes, None if base is None else v)
+        if base is not None:
+            member *= v.astype(A.dtype)
         sums += member @ A
-        if H is not None and not softmax:
+        if H is not None and not thinned:
             H += weighted_gram(A, v * kind.curvature(z, t))
-    if H is not None and softmax:
-        H += _thinned_hessian(X, weight, state, kind, thin)
+    if H is not None and thinned:
+        H += _thinned_hessian(X, y, weight, state, kind, thin)
     counts = np.bincount(codes, weight, minlength=K).astype(np.float64)
     return Totals(len(X), float(weight.sum()), counts, sums, loss, g, H)
 
 
-def _thinned_hessian(X: Matrix, weight: Float, state: PilotState, kind: Loss, thin: Thinning | None) -> Float:
-    """Softmax Hessian from the thinned rows, divided by their share."""
+def _thinned_hessian(
+    X: Matrix, y: npt.NDArray[Any], weight: Float, state: PilotState, kind: Loss, thin: Thinning | None
+) -> Float:
+    """Hessian from the thinned rows, divided by their share."""
     mask, share = (np.ones(len(X), np.bool_), 1.0) if thin is None else thin
-    A, v = X[mask], weight[mask] / np.broadcast_to(share, mask.shape)[mask]
-    return softmax_hessian(A, cast(Softmax, kind).probabilities(margins(A, state.theta)), v)
+    rows = np.flatnonzero(mask)
+    v = weight[rows] / np.broadcast_to(share, mask.shape)[rows]
+    A = take({"X": X}, rows)["X"]
+    z = margins(A, state.theta)
+    if isinstance(kind, Softmax):
+        return softmax_hessian(A, kind.probabilities(z), v)
+    return weighted_gram(A, v * kind.curvature(z, y[rows]))

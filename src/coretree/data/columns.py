@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -119,7 +120,10 @@ class Columns:
         """The rows where ``mask`` is true; the partition itself where it is true everywhere."""
         if mask.all():
             return self
-        index = np.flatnonzero(mask)  # gathering by position is three times as fast as by mask
+        return self.at(np.flatnonzero(mask))  # gathering by position is three times as fast as by mask
+
+    def at(self, index: npt.NDArray[np.intp]) -> Columns:
+        """The rows at these positions, in that order."""
 
         def cut(a: Any) -> Any:
             return None if a is None else a.take(index)
@@ -138,8 +142,37 @@ class Columns:
         )
 
 
-def take_rows(block: npt.NDArray[Any], index: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
+def grouped(codes: npt.NDArray[np.int32]) -> npt.NDArray[np.intp]:
+    """Positions of the rows class by class, in file order within a class.
+
+    Examples
+    --------
+    >>> grouped(np.array([1, 0, 1, 0], dtype=np.int32)).tolist()
+    [1, 3, 0, 2]
+    """
+    if len(codes) and 0 <= codes.min() <= codes.max() < 256:
+        codes = codes.astype(np.uint8)  # numpy sorts small integers by counting them
+    return np.argsort(codes, kind="stable")
+
+
+def class_rows(codes: npt.NDArray[np.int32], n_classes: int) -> list[slice | npt.NDArray[np.intp]]:
+    """Rows of each class: a slice, which copies nothing, where the rows are grouped by class, else positions.
+
+    Examples
+    --------
+    >>> class_rows(np.array([0, 0, 2], dtype=np.int32), 3)
+    [slice(0, 2, None), slice(2, 2, None), slice(2, 3, None)]
+    """
+    if not (codes[1:] < codes[:-1]).any():
+        ends = np.searchsorted(codes, np.arange(n_classes + 1)).tolist()
+        return [slice(low, high) for low, high in itertools.pairwise(ends)]
+    return [np.flatnonzero(codes == code) for code in range(n_classes)]
+
+
+def take_rows(block: npt.NDArray[Any], index: slice | npt.NDArray[np.intp]) -> npt.NDArray[Any]:
     """Rows of a column-major block as a column-major block (plain indexing would give a row-major one)."""
+    if isinstance(index, slice):
+        return block[index]
     out = np.empty((block.shape[1], len(index)), dtype=block.dtype).T
     for j in range(block.shape[1]):
         # positions are in range; "clip" spares numpy a buffer

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, Self
 
@@ -159,6 +160,29 @@ class Dataset:
     ) -> Self:
         """A pandas DataFrame as a data set: small data, tests, and what estimators do with X and y in memory."""
         return cls(FrameSource(frame), _roles(target=target, time=time, **roles), _rules(clean), int(leaf_bytes))
+
+    def to_dict(self) -> dict[str, Any] | None:
+        """How to open the same files again, as plain data; None for rows in memory or in Dask."""
+        if not isinstance(self.source, ParquetSource):
+            return None
+        where = self.source.where
+        many = isinstance(where, tuple)
+        return {
+            "path": [os.path.abspath(p) for p in where] if many else os.path.abspath(where),  # type: ignore[arg-type, union-attr]
+            "hive": self.source.hive,
+            "bad_files": self.source.bad_files,
+            "leaf_bytes": self.leaf_bytes,
+            "roles": asdict(self.roles),
+        }
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any], clean: CleanRules, path: str | None = None) -> Self:
+        """Inverse of ``to_dict``, or the same reading of other files."""
+        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value["roles"].items()}
+        roles = Roles(**given)
+        where = path or value["path"]
+        source = ParquetSource(tuple(where) if isinstance(where, list) else where, value["hive"], value["bad_files"])
+        return cls(source, roles, clean, value["leaf_bytes"])
 
     @cached_property
     def scan(self) -> Scan:

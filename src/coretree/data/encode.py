@@ -125,8 +125,12 @@ def _number(
     column /= spread
     if np.isfinite(prep.low[j]) or np.isfinite(prep.high[j]):
         np.clip(column, (prep.low[j] - center) / spread, (prep.high[j] - center) / spread, out=column)
+    with np.errstate(over="ignore", invalid="ignore"):
+        whole = bool(np.isfinite(column.sum()))  # a sum carries a NaN along, at a fraction of the cost of looking
+    if whole and (j, True) not in place:
+        return
     missing = np.isnan(x)
-    if missing.any():
+    if not whole:
         column[missing] = (prep.fill[j] - center) / spread
     if (j, True) in place:
         i = prep.flagged.index(j)

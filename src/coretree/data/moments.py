@@ -72,6 +72,11 @@ class Moments:
         return len(self.count)
 
     @property
+    def columns(self) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+        """Count, mean, m2, minimum and maximum, each of shape (p,)."""
+        return self.count, self.mean, self.m2, self.minimum, self.maximum
+
+    @property
     def missing(self) -> Floats:
         """Weight of the missing values (their number where there were no weights), shape (p,)."""
         return np.maximum(self.weight - self.count, 0.0)
@@ -183,6 +188,38 @@ def moments(X: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> Moments:
     return total
 
 
+def standardised(block: npt.NDArray[Any], found: Moments) -> npt.NDArray[Any]:
+    """Return the columns of ``block`` in units of their spread, after a constant first one; missing cells at the mean.
+
+    Parameters
+    ----------
+    block : ndarray of float32 or float64, shape (n, p)
+    found : Moments
+        Of its columns.
+
+    Returns
+    -------
+    ndarray of the same type, shape (n, p + 1), column-major, finite
+
+    Examples
+    --------
+    >>> X = np.array([[1.0], [3.0], [np.nan]])
+    >>> standardised(X, moments(X)).tolist()
+    [[1.0, -1.0], [1.0, 1.0], [1.0, 0.0]]
+    """
+    out = np.empty((block.shape[1] + 1, len(block)), dtype=block.dtype).T
+    out[:, 0] = 1
+    spread = np.where(found.std > 0, found.std, 1.0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for j in range(block.shape[1]):
+            column = out[:, j + 1]
+            np.subtract(block[:, j], block.dtype.type(found.mean[j]), out=column)
+            column /= block.dtype.type(spread[j])
+            if not np.isfinite(column.sum()):  # a sum carries a NaN along, at a fraction of the cost of looking
+                np.nan_to_num(column, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+    return out
+
+
 def _checked(weights: npt.ArrayLike, n: int) -> Floats:
     w = np.asarray(weights, np.float64)
     if w.shape != (n,):
@@ -194,19 +231,25 @@ def _checked(weights: npt.ArrayLike, n: int) -> Floats:
 
 
 def _plain_block(block: npt.NDArray[Any]) -> Moments:
-    """Moments of one block of rows, unweighted; falls back to `_masked_block` if a value is missing."""
+    """Moments of one block of rows, unweighted; columns with a missing value are left to `_masked_block`."""
+    n = len(block)
+    # ends in the data's own type: exact, and half the memory where that is float32
+    minimum, maximum = (end(block.T, axis=1).astype(np.float64) for end in (np.min, np.max))
+    gaps = np.isnan(minimum)  # the minimum carries a NaN along, so no pass over the block is spent on looking
+    if gaps.all():
+        return _masked_block(block, np.ones(n))
     # columns as contiguous float64 rows: whatever the order of X, every reduction below runs along memory
     values = np.array(block.T, np.float64, order="C")
-    n = len(block)
-    minimum = values.min(axis=1)
-    if np.isnan(minimum).any():  # the minimum carries a NaN along, so no pass over the block is spent on looking
-        return _masked_block(block, np.ones(n))
-    maximum = values.max(axis=1)
     with np.errstate(invalid="ignore", over="ignore"):
         mean = values.sum(axis=1) / n
         values -= mean[:, None]
         m2 = np.einsum("ij,ij->i", values, values)
-    return Moments(n, float(n), np.full(len(values), float(n)), mean, m2, minimum, maximum)
+    count = np.full(len(values), float(n))
+    if gaps.any():
+        part = _masked_block(block[:, gaps], np.ones(n))
+        for whole, own in zip((count, mean, m2, minimum, maximum), part.columns, strict=True):
+            whole[gaps] = own
+    return Moments(n, float(n), count, mean, m2, minimum, maximum)
 
 
 def _masked_block(block: npt.NDArray[Any], w: Floats) -> Moments:

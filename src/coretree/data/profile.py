@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Self
 
@@ -12,10 +12,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from coretree.data.categories import DistinctCount, HeavyHitters, distinct_count, heavy_hitters
-from coretree.data.columns import Changes, Coded, Columns, take_rows
+from coretree.data.columns import Changes, Coded, Columns, class_rows, take_rows
 from coretree.data.columns import Level as Level
+from coretree.data.digest_arrays import pack, unpack
 from coretree.data.moments import Moments, moments
-from coretree.data.quantiles import Digest, digests
+from coretree.data.quantiles import Digest, digest, digests
 from coretree.data.schema import Schema
 from coretree.data.times import datetime_parts, part_names
 from coretree.errors import TargetError
@@ -23,6 +24,7 @@ from coretree.errors import TargetError
 MAX_CLASSES = 1000
 # Rows a chunk contributes to summaries that only describe the data (quantiles nobody asked for, distinct counts).
 THIN_ROWS = 8192
+THIN_DELTA = 250  # groups of a digest that only describes
 State = dict[str, npt.NDArray[Any]]
 
 
@@ -69,6 +71,8 @@ class Profile:
         Moments of a quantity to predict (one column; none for classes).
     seconds : Moments
         Moments of the event time (one column; none without one).
+    target_quantiles : Digest
+        Of a quantity to predict, thinned as ``quantiles`` are; empty for classes.
     """
 
     changes: Changes
@@ -79,6 +83,7 @@ class Profile:
     target: Moments
     seconds: Moments
     n_thin: int = 0
+    target_quantiles: Digest = field(default_factory=Digest.empty)
 
     @cached_property
     def moments(self) -> Moments:
@@ -120,6 +125,7 @@ class Profile:
             target=self.target + other.target,
             seconds=self.seconds + other.seconds,
             n_thin=self.n_thin + other.n_thin,
+            target_quantiles=self.target_quantiles + other.target_quantiles,
         )
 
     __radd__ = __add__
@@ -129,9 +135,9 @@ class Profile:
         out: State = {"n_thin": np.array(self.n_thin), **_prefix("changes", self.changes.state())}
         labels = self.labels
         out["labels"] = np.array([label_text(k) for k in labels], dtype=object)
+        out |= _prefix("quantiles", pack(self.quantiles))
         parts: dict[str, Sequence[Any]] = {
             "class": [self.by_class[k] for k in labels],
-            "quantiles": self.quantiles,
             "frequent": self.frequent,
             "distinct": self.distinct,
             "ends": (self.target, self.seconds),
@@ -140,7 +146,7 @@ class Profile:
             out[f"n_{name}"] = np.array(len(items))
             for i, item in enumerate(items):
                 out |= _prefix(f"{name}{i}", item.state())
-        return out
+        return out | _prefix("outcome", self.target_quantiles.state())
 
     @classmethod
     def from_state(cls, state: Mapping[str, npt.NDArray[Any]]) -> Self:
@@ -157,12 +163,14 @@ class Profile:
         return cls(
             changes=Changes.from_state(grouped.get("changes", {})),
             by_class=dict(zip(map(label_from_text, state["labels"]), many("class", Moments), strict=True)),
-            quantiles=many("quantiles", Digest),
+            quantiles=tuple(unpack(grouped["quantiles"])),
             frequent=many("frequent", HeavyHitters),
             distinct=many("distinct", DistinctCount),
             target=target,
             seconds=seconds,
             n_thin=int(state["n_thin"]),
+            # states written before there was one have none
+            target_quantiles=Digest.from_state(grouped["outcome"]) if "outcome" in grouped else Digest.empty(),
         )
 
 
@@ -183,10 +191,11 @@ def profile(columns: Columns, block: npt.NDArray[Any], *, exact_quantiles: bool,
     thin = _thin(len(columns))
     coded = [_dictionary(c) for c in columns.categories]
     weights = columns.weights
+    quantity = columns.target if isinstance(columns.target, np.ndarray) else None
     return Profile(
         changes=columns.changes,
         by_class=_by_class(columns, block),
-        quantiles=tuple(digests(block if exact_quantiles else block[thin])),
+        quantiles=tuple(digests(block) if exact_quantiles else digests(take_rows(block, thin), THIN_DELTA)),
         frequent=tuple(heavy_hitters(a) for a in coded)
         + (
             tuple(heavy_hitters(pa.array(block[:, j], from_pandas=True)) for j in range(block.shape[1]))
@@ -194,11 +203,12 @@ def profile(columns: Columns, block: npt.NDArray[Any], *, exact_quantiles: bool,
             else ()
         ),
         distinct=tuple(distinct_count(_dictionary(c.take(thin))) for c in columns.categories),
-        target=moments(_column(columns.target), weights)
-        if isinstance(columns.target, np.ndarray)
-        else Moments.empty(0),
+        target=Moments.empty(0) if quantity is None else moments(_column(quantity), weights),
         seconds=moments(_column(columns.seconds), weights) if columns.seconds is not None else Moments.empty(0),
         n_thin=len(thin),
+        target_quantiles=Digest.empty()
+        if quantity is None
+        else digest(quantity if exact_quantiles else quantity[thin]),
     )
 
 
@@ -224,10 +234,11 @@ def _by_class(columns: Columns, block: npt.NDArray[Any]) -> dict[Level | None, M
             f"{MAX_CLASSES} classes at most can be learned. "
             'For a quantity, say task = "regression"; an identifier is no target.'
         )
+    rows = class_rows(codes, len(counts))
     for code, label in enumerate(columns.target.levels):
         if counts[code]:
-            index = np.flatnonzero(codes == code)
-            out[label] = moments(take_rows(block, index), None if weights is None else weights[index])
+            own = rows[code]
+            out[label] = moments(take_rows(block, own), None if weights is None else weights[own])
     return out
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Self
 
 import numpy as np
@@ -162,8 +163,7 @@ def digest(x: npt.ArrayLike, weights: npt.ArrayLike | None = None, delta: int = 
     x : array-like of numbers, shape (n,)
         float32 is sorted as it is and averaged in float64.
     weights : array-like, shape (n,), optional
-        Weights of the values, finite and at least 0 (0 counts as absent). Default: 1 each. Whole weights say
-        the same as repeated values, within `Digest.rank_error`.
+        Weights, finite and at least 0 (0 counts as absent; default: 1). Whole ones say the same as repeated values.
     delta : int, default 1000
         Compression, at least 10: at most so many groups are kept; the rank error falls as 1 / delta.
 
@@ -196,13 +196,12 @@ def digest(x: npt.ArrayLike, weights: npt.ArrayLike | None = None, delta: int = 
     if values.dtype not in (np.float32, np.float64):
         values = values.astype(np.float64)
     finite = np.isfinite(values)
-    if weights is not None:
-        w = np.asarray(weights, np.float64)
-        if w.shape != values.shape or not (np.isfinite(w) & (w >= 0)).all():
-            raise ValueError(f"weights must be {len(values)} finite numbers >= 0, one for each value")
-        live = finite & (w > 0)
-        return _weighted_digest(values[live], w[live], delta)
-    return _plain_digest(np.sort(values if finite.all() else values[finite]), delta)
+    if weights is None:
+        return _plain_digest(np.sort(values if finite.all() else values[finite]), delta)
+    w = np.asarray(weights, np.float64)
+    if w.shape != values.shape or not (np.isfinite(w) & (w >= 0)).all():
+        raise ValueError(f"weights must be {len(values)} finite numbers >= 0, one for each value")
+    return _weighted_digest(values[finite & (w > 0)], w[finite & (w > 0)], delta)
 
 
 def digests(X: npt.ArrayLike, delta: int = DELTA) -> list[Digest]:
@@ -249,20 +248,28 @@ def _plain_digest(values: npt.NDArray[Any], delta: int) -> Digest:
     n = len(values)
     if not n:
         return Digest.empty(delta)
-    edges = np.unique(np.ceil(n * (1 + np.sin(np.pi * (np.arange(delta) / delta - 0.5))) / 2).astype(np.int64))
-    edges = edges[edges < n]
-    weights = np.diff(edges, append=n).astype(np.float64)
+    edges, weights = _cuts(n, delta)
     with np.errstate(over="ignore"):
         means = np.add.reduceat(values, edges, dtype=np.float64) / weights
     return Digest(_within(means, values, edges), weights, float(values[0]), float(values[-1]), delta)
+
+
+@lru_cache(maxsize=64)
+def _cuts(n: int, delta: int) -> tuple[npt.NDArray[np.int64], Floats]:
+    """First ranks of the groups of n values, and how many each holds: the same for all columns without gaps."""
+    ranks = np.ceil(n * (1 + np.sin(np.pi * (np.arange(delta) / delta - 0.5))) / 2).astype(np.int64)
+    edges = np.unique(ranks[ranks < n])
+    weights = np.diff(edges, append=n).astype(np.float64)
+    edges.flags.writeable = weights.flags.writeable = False  # shared by many
+    return edges, weights
 
 
 def _weighted_digest(values: npt.NDArray[Any], weights: Floats, delta: int) -> Digest:
     if not len(values):
         return Digest.empty(delta)
     order = np.lexsort((weights, values))
-    values = values[order].astype(np.float64)
-    means, groups = _cut(values, weights[order], delta)
+    values, weights = values[order].astype(np.float64), weights[order]
+    means, groups = _cut(values, weights, delta)
     return Digest(means, groups, float(values[0]), float(values[-1]), delta)
 
 

@@ -51,7 +51,8 @@ def read_leaf(leaf: Leaf, schema: Schema) -> Iterator[Chunk]:
     group = 0
     try:
         with _open(full, schema) as file:
-            stored = [c for c in schema.columns if c in file.schema_arrow.names]
+            there = set(file.schema_arrow.names)  # once: each call converts the whole schema
+            stored = [c for c in schema.columns if c in there]
             for group in leaf.row_groups:
                 offset = 0
                 for table in _tables(file, group, stored, mean_row):

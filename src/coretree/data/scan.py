@@ -35,7 +35,7 @@ class Leaf:
     """The unit of work: a run of row groups of one file, or one partition of a Dask or in-memory frame.
 
     ``path`` is relative to the dataset, so it identifies the rows wherever the dataset lies; ``fingerprint`` says
-    whether a stored node is still valid.
+    whether a stored node is still valid. ``erased`` are identities of rows that are to be left out.
     """
 
     path: str
@@ -47,6 +47,7 @@ class Leaf:
     size: int = 0
     mtime_ns: int = 0
     partition: tuple[tuple[str, str], ...] = ()
+    erased: tuple[int, ...] = ()
 
     @property
     def identity(self) -> str:

@@ -178,7 +178,7 @@ def sketch_for(estimator: Any, available: Collection[str] = USUAL_SKETCHES) -> s
     - ``robust``: leverage and gradient scores with calibrated weights, for linear models, SVMs and GLMs; a sketch of
       the model's own loss (``squared_hinge``, ``poisson``, ...) goes before it where there is one;
     - ``residual``, else ``balanced``: for classification trees, forests and boosting;
-    - ``residual``, else ``uniform``: for regression trees;
+    - ``residual``, else ``pooled`` (uniform and robust rows together), else ``uniform``: for regression trees;
     - ``uniform``: equal weights, for clustering, anomaly detection, and whatever takes no weights.
 
     Pipelines are judged by their last step, meta-estimators by what they wrap, votes and stacks by their members
@@ -210,7 +210,7 @@ def sketch_for(estimator: Any, available: Collection[str] = USUAL_SKETCHES) -> s
 def _suitable(estimator: Any) -> tuple[str, ...]:
     """Sketches that suit an estimator, best first."""
     if is_tree_based(estimator):
-        return ("residual", "balanced") if is_classifier(estimator) else ("residual", "uniform")
+        return ("residual", "balanced") if is_classifier(estimator) else ("residual", "pooled", "uniform")
     members = getattr(estimator, "estimators", None)
     if isinstance(members, list) and members:
         wanted = {_suitable(member) for _, member in members if hasattr(member, "fit")}

@@ -9,9 +9,19 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
-from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor, IsolationForest
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.ensemble import (
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    IsolationForest,
+    StackingClassifier,
+    StackingRegressor,
+    VotingClassifier,
+    VotingRegressor,
+)
 from sklearn.linear_model import Perceptron, SGDClassifier, SGDOneClassSVM, SGDRegressor
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
+from sklearn.multioutput import RegressorChain
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.svm import OneClassSVM
@@ -22,7 +32,7 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from coretree.errors import ConfigError
 from coretree.learn.masses import checked_weights, class_weights, root_class_weights, take_rows
-from coretree.learn.models import inner_estimator, is_tree_based, sketch_for
+from coretree.learn.models import _BOOSTING_PACKAGES, inner_estimator, is_tree_based, sketch_for
 
 FloatArray = npt.NDArray[np.float64]
 Kind = Literal["sum", "mean1", "unweighted_prior_shift", "none"]
@@ -32,6 +42,9 @@ Prior = Literal["data", "balanced"]
 _STEPWISE = (SGDClassifier, SGDRegressor, SGDOneClassSVM, Perceptron, MLPClassifier, MLPRegressor)
 _STEPWISE_PACKAGES = frozenset({"keras", "skorch", "scikeras"})
 _BOOSTING_WITH_PENALTY = (HistGradientBoostingClassifier, HistGradientBoostingRegressor)
+_ENSEMBLES = (VotingClassifier, VotingRegressor, StackingClassifier, StackingRegressor)
+# They hand sample_weight on as it is, whatever their signature says; a pipeline inside would refuse the name.
+_HANDS_ON = (GridSearchCV, RandomizedSearchCV, RegressorChain, TransformedTargetRegressor, *_ENSEMBLES)
 
 
 @dataclass(frozen=True)
@@ -65,10 +78,8 @@ def accepts_weights(estimator: Any) -> bool:
     inner = inner_estimator(estimator)
     if isinstance(estimator, Pipeline):
         return inner is not None and accepts_weights(inner)
-    if isinstance(
-        estimator, (GridSearchCV, RandomizedSearchCV)
-    ):  # hands sample_weight on as it is; a pipeline inside would refuse the name
-        return not isinstance(inner, Pipeline) and accepts_weights(inner)
+    if isinstance(estimator, _HANDS_ON):
+        return all(not isinstance(part, Pipeline) and accepts_weights(part) for part in _parts(estimator))
     if not hasattr(estimator, "fit") or not has_fit_parameter(estimator, "sample_weight"):
         return False
     # PriorShift turns weights into class shares, whatever it wraps
@@ -103,18 +114,47 @@ def treatment(estimator: Any) -> Treatment:
         return Treatment("unweighted_prior_shift", f"{name} fits class-balanced rows; class shares are restored after")
     if not accepts_weights(estimator):
         return Treatment("none", f"{name}.fit does not pass sample_weight on to a model")
-    if isinstance(estimator, _BOOSTING_WITH_PENALTY):
-        return Treatment("sum", f"{name}: weights that sum to the rows keep l2_regularization as on the full data")
+    package = type(estimator).__module__.partition(".")[0]
+    if isinstance(estimator, _BOOSTING_WITH_PENALTY) or package in _BOOSTING_PACKAGES:
+        return Treatment("sum", f"{name}: weights that sum to the rows keep its leaf penalty as on the full data")
     if is_tree_based(estimator):
         return Treatment("mean1", f"{name}: split gains do not depend on the scale of the weights")
-    if isinstance(estimator, (*_STEPWISE, OneClassSVM, IsolationForest)):
-        return Treatment("mean1", f"{name}: weights scale each step or draw, so they are given with mean 1")
-    if type(estimator).__module__.partition(".")[0] in _STEPWISE_PACKAGES:
+    if _is_stepwise(estimator):
         return Treatment("mean1", f"{name}: weights scale each gradient step, so they are given with mean 1")
+    if isinstance(estimator, (OneClassSVM, IsolationForest)):
+        return Treatment("mean1", f"{name}: its predictions do not depend on the scale of the weights")
+    if isinstance(estimator, _ENSEMBLES):
+        return _of_members(estimator)
     inner = inner_estimator(estimator)
     if inner is not None and not isinstance(estimator, PriorShift):
         return treatment(inner)
     return Treatment("sum", f"{name}: weights that sum to the rows represented keep its penalty as on the full data")
+
+
+def _parts(estimator: Any) -> list[Any]:
+    """Estimators that another one fits: what it wraps, or the members of a vote or stack and its final estimator."""
+    inner = inner_estimator(estimator)
+    if inner is not None:
+        return [inner]
+    members = [member for _, member in getattr(estimator, "estimators", None) or []]
+    return [part for part in (*members, getattr(estimator, "final_estimator", None)) if hasattr(part, "fit")]
+
+
+def _is_stepwise(estimator: Any) -> bool:
+    """Whether it, or any part of it, takes one gradient step a row or batch, in proportion to the weights."""
+    if isinstance(estimator, (MLPClassifier, MLPRegressor)):
+        return bool(estimator.solver != "lbfgs")  # which sees all rows at once, like any penalised loss
+    known = isinstance(estimator, _STEPWISE) or type(estimator).__module__.partition(".")[0] in _STEPWISE_PACKAGES
+    return known or (not isinstance(estimator, PriorShift) and any(map(_is_stepwise, _parts(estimator))))
+
+
+def _of_members(estimator: Any) -> Treatment:
+    """Treatment of a vote or stack without stepwise members, which share one array of weights."""
+    name = type(estimator).__name__
+    default_final = isinstance(estimator, StackingClassifier) and estimator.final_estimator is None
+    if sketch_for(estimator) == "balanced" and (default_final or hasattr(estimator, "predict_proba")):
+        return Treatment("unweighted_prior_shift", f"{name} of trees: class-balanced rows, class shares restored after")
+    return Treatment("sum", f"{name}: weights that sum to the rows keep the penalties of its members")
 
 
 def _predicts_probabilities(self: Any) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -28,12 +27,11 @@ from coretree.run.publish import Refinement, publish
 from coretree.run.settings import Settings
 from coretree.run.tasks import NodeWork, Reading, SurveyWork, leaf_name, read_node, read_survey
 from coretree.tree.coresets import draw
-from coretree.tree.local_store import LocalStore
 from coretree.tree.manifest import Manifest, StoredObject
 from coretree.tree.node import Node, Survey
 from coretree.tree.plan import Plan, digest, plan
 from coretree.tree.recipe import Recipe
-from coretree.tree.store import Store, node_key, stored_nodes
+from coretree.tree.store import SharedStore, Store, node_key, stored_nodes
 
 Progress = Callable[[str, int, int], None]
 PILOT_ROWS, PILOT_ROWS_A_COLUMN, MOST_PILOT_ROWS = 4_000, 50, 20_000
@@ -68,14 +66,14 @@ def build_tree(
     data: Dataset, settings: Settings, store: Store, executor: Executor, progress: Progress | None
 ) -> BuildSummary:
     """Carry out the passes and publish the manifest; every node that the store holds already is left alone."""
-    work = survey_work(data, settings, store)
+    work, source = survey_work(data, settings, store), source_name(data, settings)
     first = plan_leaves(data.scan.leaves, work.name, settings.fan_in, store)
-    made = _run(executor, first, data, work, "profile", progress)
+    made = carry_out(executor, first, data.scan.leaves, data, work, "profile", progress)
     survey = read_survey(store, first.root)
     recipe = freeze_recipe(data, survey, settings)
     store.put(recipe.key, recipe.to_bytes())
     if settings.passes == 1:
-        manifest = publish(data, settings, source_name(data, settings), recipe, first, None, made, store)
+        manifest = publish(data, settings, source, recipe, first, None, made, store, under=work.name)
         return BuildSummary(len(data.scan.leaves), len(manifest.nodes), len(made), total_bytes(manifest))
     second, nodes = node_pass(data, recipe, settings.fan_in, store, executor, "sketch", progress, work.name)
     third = None
@@ -84,7 +82,7 @@ def build_tree(
         store.put(refined.key, refined.to_bytes())
         shape, more = node_pass(data, refined, settings.fan_in, store, executor, "refine", progress)
         third, nodes = Refinement(refined, shape), {**nodes, **more}
-    manifest = publish(data, settings, source_name(data, settings), recipe, second, third, nodes, store)
+    manifest = publish(data, settings, source, recipe, second, third, nodes, store, under=recipe.name)
     for name in first.nodes:
         store.delete(node_key(name))
     return BuildSummary(len(data.scan.leaves), len(manifest.nodes), len(made) + len(nodes), total_bytes(manifest))
@@ -103,7 +101,7 @@ def node_pass(
     """One pass that leaves nodes under a stored recipe; ``survey`` is the name under which pass 1 left profiles."""
     shape = plan_leaves(data.scan.leaves, recipe.name, fan_in, store)
     work = NodeWork(Reading.of(data), recipe.name, store, survey)
-    return shape, _run(executor, shape, data, work, stage, progress)
+    return shape, carry_out(executor, shape, data.scan.leaves, data, work, stage, progress)
 
 
 def refine_recipe(recipe: Recipe, root: Node) -> Recipe:
@@ -157,11 +155,16 @@ def _leaf_size(data: Dataset, settings: Settings) -> int:
     return min(settings.size, max(LEAST_LEAF_ROWS, LEAF_SLACK * even_share, rows // LEAF_ROWS_PER_KEPT))
 
 
-def _run(
-    executor: Executor, shape: Plan, data: Dataset, work: Any, stage: str, progress: Progress | None
+def carry_out(
+    executor: Executor,
+    shape: Plan,
+    leaves: Sequence[Leaf | None],
+    data: Dataset,
+    work: Any,
+    stage: str,
+    progress: Progress | None,
 ) -> dict[str, StoredObject]:
     """Carry out what is missing of a plan."""
-    leaves = data.scan.leaves
     jobs = [Job(s.name, None if s.leaf is None else leaves[s.leaf], s.children) for s in shape.steps]
     if progress is None:
         return executor.run(jobs, work, data)
@@ -247,7 +250,7 @@ def check_executor(executor: Executor, store: Store, leaves: Sequence[Leaf], mer
 
     Raises
     ------
-    MemoryPlanError, ClusterError
+    MemoryPlanError, ClusterError, StoreError
     """
     client = getattr(executor, "client", None)
     if client is None:
@@ -255,6 +258,5 @@ def check_executor(executor: Executor, store: Store, leaves: Sequence[Leaf], mer
     from coretree.run.cluster import check_shared
 
     preflight(client.scheduler_info(n_workers=-1)["workers"], leaves, merge_bytes=merge_bytes)
-    if isinstance(store, LocalStore):
-        os.makedirs(store.folder, exist_ok=True)
-        check_shared(client, str(store.folder), coretree.__version__)
+    if isinstance(store, SharedStore):
+        check_shared(client, store, coretree.__version__)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from distributed import Client, LocalCluster, default_client, get_client
 
-from coretree.errors import ClusterError, SchedulerError
+from coretree.errors import ClusterError, SchedulerError, StoreError
 from coretree.run.executor import available_cores
 from coretree.run.on_dask import DaskExecutor
 from coretree.run.workers import ask
+from coretree.tree.store import SharedStore
 
 CONNECT_S = 5.0
 _lock = threading.Lock()
@@ -87,32 +87,40 @@ def running() -> DaskExecutor | None:
     return None
 
 
-def check_shared(client: Client, folder: str, version: str) -> None:
-    """Make sure that every worker has this version of coretree and sees the folder of the store.
+def check_shared(client: Client, store: SharedStore, version: str) -> None:
+    """Make sure that every worker has this version of coretree and reaches the store, which is made ready here.
 
     Raises
     ------
     ClusterError
         A worker lacks one of them; it is named.
+    StoreError
+        The store cannot be written, or does not decide between writers.
     """
-    for worker, answer in ask(client, _probe, folder).items():
+    store.check()  # before it is sent: what was found out travels with it
+    for worker, answer in ask(client, _probe, store).items():
         if isinstance(answer, BaseException):
             raise ClusterError(
                 f"worker {worker} cannot import coretree ({type(answer).__name__}: {answer}). "
                 f"Install coretree {version} in the environment of every worker."
             )
-        found, sees = answer
+        found, fault = answer
         if found != version:
             raise ClusterError(
                 f"worker {worker} has coretree {found}, this process {version}. Install the same version everywhere."
             )
-        if not sees:
+        if fault:
             raise ClusterError(
-                f"worker {worker} does not see {folder}. Put the tree on storage that all workers share."
+                f"worker {worker} does not see {store} ({fault.rstrip('.')}). "
+                "Put the tree on storage that all workers share."
             )
 
 
-def _probe(folder: str) -> tuple[str, bool]:
+def _probe(store: SharedStore) -> tuple[str, str]:
     from coretree import __version__
 
-    return __version__, os.path.isdir(folder)
+    try:
+        store.reach()
+    except StoreError as error:
+        return __version__, str(error)
+    return __version__, ""

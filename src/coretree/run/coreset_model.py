@@ -84,7 +84,7 @@ class CoresetModel(FittedModel):
                 )
             tree.build(data, client=self.client, progress=progress)
         estimator = self._estimator()
-        objective = sketch_for(estimator, tree.recipe_.objectives) if self.objective == "auto" else self.objective
+        objective = sketch_for(estimator, tree.recipe_.offers) if self.objective == "auto" else self.objective
         core = tree.coreset(at_most(self.size, tree, objective), objective=objective)
         return self._fit_on(core, tree, executor)
 

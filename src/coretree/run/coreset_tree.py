@@ -5,39 +5,35 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any, Self
 
 from coretree.coreset.quotas import Budget
 from coretree.data.dataset import Dataset
 from coretree.data.prepare import PrepareRules
-from coretree.data.profile import Level, Profile
-from coretree.errors import DamagedNodeError, OutputExistsError, StoreError
+from coretree.data.profile import Level
+from coretree.errors import DamagedNodeError, OutputExistsError
 from coretree.run.blas import one_blas_thread
 from coretree.run.build import BuildSummary, Progress, build_tree, check_executor, source_name, total_bytes
-from coretree.run.executor import executor_for
+from coretree.run.changing_tree import ChangingTree
+from coretree.run.executor import Executor, executor_for
+from coretree.run.membership import Frozen, scanned, settle
 from coretree.run.memory import node_bytes
 from coretree.run.publish import drop_damaged
 from coretree.run.settings import Exact, Settings
-from coretree.run.tasks import read_node, read_survey
-from coretree.tree.coresets import Coreset, Pilot, make_coreset, pilots_of
-from coretree.tree.local_store import open_store
-from coretree.tree.manifest import Manifest, load
-from coretree.tree.node import Node
-from coretree.tree.one_pass import node_of
-from coretree.tree.recipe import Recipe, load_recipe
+from coretree.tree.addresses import open_store
 from coretree.tree.store import Store
 
 N_SKETCHES = 3
 
 
-class CoresetTree:
+class CoresetTree(ChangingTree):
     """A durable tree of coresets over a partitioned data set.
 
     Parameters
     ----------
-    path : path, optional
-        Folder of the tree; made by the first build. Default: a temporary one that goes with the object.
+    path : path, address or store, optional
+        Where the tree is: a folder, made by the first build, ``"s3://bucket/prefix"`` (``gs://``, ``az://``), or what
+        ``open_store`` returns, to give options. Default: a temporary folder that goes with the object.
     size : int
         Rows that the root (and every inner node) keeps of each sketch; coresets of any smaller size are prefixes.
     prepare : PrepareRules or mapping, optional
@@ -92,7 +88,7 @@ class CoresetTree:
 
     def __init__(
         self,
-        path: str | os.PathLike[str] | None = None,
+        path: str | os.PathLike[str] | Store | None = None,
         *,
         size: int = 20_000,
         prepare: PrepareRules | Mapping[str, Any] | None = None,
@@ -118,8 +114,9 @@ class CoresetTree:
             class_rows=class_rows,
         )
         self._temporary = tempfile.TemporaryDirectory(prefix="coretree-") if path is None else None
-        self.path = self._temporary.name if self._temporary is not None else os.fspath(path)  # type: ignore[arg-type]
-        self.store: Store = open_store(self.path)
+        place = self._temporary.name if self._temporary is not None else path
+        self.store: Store = place if isinstance(place, Store) else open_store(place)  # type: ignore[arg-type]
+        self.path = str(place)
         self.summary_: BuildSummary | None = None
 
     @property
@@ -137,7 +134,7 @@ class CoresetTree:
         return f"CoresetTree({self.path!r}, size={self.size:,}: {state})"
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> Self:
+    def open(cls, path: str | os.PathLike[str] | Store) -> Self:
         """Open a tree that was built before, with the settings it was built with.
 
         Raises
@@ -154,97 +151,16 @@ class CoresetTree:
         """Return itself: a tree is a place, and clones of an estimator share it."""
         return self
 
-    # ---- state -------------------------------------------------------------------------------------------------
-
-    @property
-    def is_built(self) -> bool:
-        """Whether the folder holds a finished tree."""
-        return load(self.store) is not None
-
-    @cached_property
-    def manifest_(self) -> Manifest:
-        """The current manifest.
-
-        Raises
-        ------
-        StoreError
-            Nothing was built.
-        """
-        found = load(self.store)
-        if found is None:
-            raise StoreError(
-                f"{self.path}: no tree here yet. Build it with CoresetTree({self.path!r}).build(data) "
-                "or `coretree build`."
-            )
-        return found[0]
-
-    @property
-    def name_(self) -> str:
-        """Name of the root."""
-        return self.manifest_.root
-
-    @property
-    def n_rows_(self) -> int:
-        """Training rows represented."""
-        return self.root_.n_rows
-
-    @cached_property
-    def recipe_(self) -> Recipe:
-        """The frozen recipe."""
-        return load_recipe(self.store, self.manifest_.recipe)
-
-    @cached_property
-    def root_(self) -> Node:
-        """The root node."""
-        return self._node(self.manifest_.root)
-
-    @property
-    def profile_(self) -> Profile:
-        """Statistics of the training rows (pass 1)."""
-        found = self.root_.profile
-        assert found is not None
-        return found
-
-    @cached_property
-    def totals_(self) -> dict[str, Pilot]:
-        """What coresets are calibrated to, by objective: the pilot of the last pass, and all training rows' totals."""
-        refined = self.manifest_.settings["refined"]
-        if not isinstance(refined, Mapping):
-            return pilots_of(self.root_, self.recipe_)
-        return pilots_of(read_node(self.store, str(refined["root"])), load_recipe(self.store, str(refined["recipe"])))
-
-    def _node(self, name: str) -> Node:
-        """A node by name; of a tree made in one pass, what its survey amounts to."""
-        if self.recipe_.one_pass:
-            return node_of(read_survey(self.store, name), self.recipe_)
-        return read_node(self.store, name)
-
-    # ---- use ---------------------------------------------------------------------------------------------------
-
-    def coreset(self, size: int | None = None, *, objective: str | None = None) -> Coreset:
-        """Weighted rows that stand for all training rows; takes milliseconds to a second, reads no data.
-
-        Parameters
-        ----------
-        size : int, optional
-            Rows; the tree's size by default.
-        objective : str
-            A sketch that the tree carries: "robust" for linear models (calibrated), "balanced" for tree classifiers,
-            "uniform" as a plain sample, and what ``objectives`` names besides. A tree of data without a target has
-            "uniform" alone.
-
-        Raises
-        ------
-        ConfigError
-            More rows than the tree keeps, or an objective it does not carry.
-        """
-        objective = objective or self.recipe_.objectives[0]
-        with one_blas_thread():  # the same bits whatever the number of cores
-            return make_coreset(self.root_, self.recipe_, size=size, objective=objective, at=self.totals_)
-
     # ---- build -------------------------------------------------------------------------------------------------
 
-    def build(self, data: Dataset, *, client: Any = None, progress: Progress | None = None) -> Self:
+    def build(
+        self,
+        data: Dataset,
+        *,
+        client: Any = None,
+        progress: Progress | None = None,
+        like: CoresetTree | None = None,
+    ) -> Self:
         """Build the tree in one to three streaming passes; a finished one of the same data and settings is left alone.
 
         An interrupted build continues where it stopped when the same call is made again.
@@ -257,6 +173,9 @@ class CoresetTree:
             Where to work. Default: a running client if there is one, else threads here (data in memory: threads).
         progress : callable, optional
             Called as ``progress(stage, done, total)``.
+        like : CoresetTree, optional
+            Build under the frozen recipe and the settings of another tree, in one pass (two of a tree of three): what
+            sites that cannot share rows do, so that one of them can ``absorb`` the others.
 
         Raises
         ------
@@ -269,6 +188,10 @@ class CoresetTree:
         scan = data.scan
         merge_bytes = node_bytes(self.size, len(scan.schema.features), self.fan_in, N_SKETCHES)
         check_executor(executor, self.store, scan.leaves, merge_bytes)
+        if like is not None and not self.is_built:
+            with one_blas_thread():
+                self.summary_ = self._built_like(data, like, executor, progress)
+            return self
         if self.is_built:
             self._forget()
             if self.manifest_.settings.get("source") != source_name(data, self.settings):
@@ -289,7 +212,16 @@ class CoresetTree:
         self._forget()
         return self
 
-    def _forget(self) -> None:
-        """Read the manifest anew at the next use."""
-        for name in ("manifest_", "recipe_", "root_", "totals_"):
-            self.__dict__.pop(name, None)
+    def _built_like(
+        self, data: Dataset, like: CoresetTree, executor: Executor, progress: Progress | None
+    ) -> BuildSummary:
+        """Build under the frozen recipe of another tree."""
+        self.settings = like.settings
+        frozen = Frozen.of(like.store, like.manifest_, like.settings)
+        for recipe in (frozen.recipe, frozen.refined):
+            if recipe is not None:
+                self.store.put(recipe.key, recipe.to_bytes())
+        notes = {"source": source_name(data, self.settings), "data": data.to_dict(), "where": data.scan.where}
+        members = scanned(data, frozen, {})
+        manifest, n_made, _ = settle(members, data, frozen, self.store, executor, progress, before=None, notes=notes)
+        return BuildSummary(len(members), len(manifest.nodes), n_made, total_bytes(manifest))

@@ -10,6 +10,7 @@ from typing import Any
 
 import coretree
 from coretree.data.dataset import Dataset
+from coretree.data.scan import Leaf
 from coretree.errors import DamagedNodeError
 from coretree.run.settings import Settings
 from coretree.run.tasks import described
@@ -38,26 +39,40 @@ def publish(
     third: Refinement | None,
     made: Mapping[str, StoredObject],
     store: Store,
+    *,
+    under: str,
 ) -> Manifest:
-    """Write the manifest: after this single write the tree exists."""
+    """Write the manifest: after this single write the tree exists.
+
+    ``under`` is what the leaves' names were made of: the recipe's name, or the survey's where there was one pass.
+    """
     names = [*shape.nodes, *(third.shape.nodes if third is not None else ())]
-    objects = {name: made[name] if name in made else _stored(store, name) for name in names}
-    leaves = tuple(
-        LeafEntry(leaf.identity, name, leaf.fingerprint, leaf.n_rows, {"row_groups": list(leaf.row_groups)})
-        for leaf, name in zip(data.scan.leaves, shape.names_of_leaves, strict=True)
-    )
+    objects = {name: made[name] if name in made else describe_stored(store, name) for name in names}
+    leaves = tuple(entry_of(leaf, name) for leaf, name in zip(data.scan.leaves, shape.names_of_leaves, strict=True))
     kept: dict[str, Any] = {
         **settings.to_dict(),
         "source": source,
         "where": data.scan.where,
+        "under": under,
+        "data": data.to_dict(),
         "refined": None if third is None else {"recipe": third.recipe.name, "root": third.shape.root},
     }
-    manifest = Manifest(shape.root, recipe.name, leaves, settings.fan_in, objects, kept, _versions())
+    manifest = Manifest(shape.root, recipe.name, leaves, settings.fan_in, objects, kept, versions())
     commit(store, manifest, expected=None)
     return manifest
 
 
-def _stored(store: Store, name: str) -> StoredObject:
+def entry_of(leaf: Leaf, name: str) -> LeafEntry:
+    """A leaf as the manifest knows it."""
+    about: dict[str, Any] = {"path": leaf.path, "row_groups": list(leaf.row_groups)}
+    if leaf.partition:
+        about["partition"] = [list(pair) for pair in leaf.partition]
+    if leaf.erased:
+        about["erased"] = list(leaf.erased)
+    return LeafEntry(leaf.identity, name, leaf.fingerprint, leaf.n_rows, about)
+
+
+def describe_stored(store: Store, name: str) -> StoredObject:
     """What the manifest says of a node that an earlier run left; it is read whole, so a damaged one is noticed."""
     key = node_key(name)
     data = store.get(key)
@@ -75,7 +90,8 @@ def drop_damaged(store: Store) -> None:
             store.delete(key)
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """What writes a manifest."""
     packages = ("numpy", "pyarrow", "scikit-learn")
-    versions = {name: metadata.version(name) for name in packages}
-    return {"coretree": coretree.__version__, "python": sys.version.split()[0], **versions}
+    found = {name: metadata.version(name) for name in packages}
+    return {"coretree": coretree.__version__, "python": sys.version.split()[0], **found}

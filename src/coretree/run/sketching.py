@@ -16,16 +16,14 @@ from coretree.coreset.rfactor import rfactor
 from coretree.coreset.rows import Float, Index, uniforms
 from coretree.coreset.scores import PilotState, robust_scores, uniform_scores
 from coretree.coreset.second_moments import Summary
-from coretree.coreset.totals import Totals, thinning, totals_at
-from coretree.data.columns import Coded, Columns, Level
+from coretree.coreset.totals import Totals, hessian_rows, thinning, totals_at
+from coretree.data.columns import Coded, Columns, Level, take_rows
 from coretree.data.encode import class_codes, design, global_codes
 from coretree.tree.node import AnySketch, Node
 from coretree.tree.recipe import Recipe
 
 Ids = npt.NDArray[np.uint64]
 Array = npt.NDArray[Any]
-# The softmax's Hessian only gives the direction of one constraint: so many rows a parameter (and at least so many) do.
-HESSIAN_ROWS, HESSIAN_ROWS_A_PARAMETER = 20_000, 100
 
 
 def sketch_rows(recipe: Recipe, columns: Columns, ids: Ids) -> Node:
@@ -74,10 +72,9 @@ def _at_pilot(
     recipe: Recipe, name: str, pilot: PilotState, X: Array, y: Array, base: Float | None, ids: Ids
 ) -> tuple[Float, Totals]:
     """Scores and totals at a pilot; scores only where a sketch, or the softmax's thinned Hessian, needs them."""
-    softmax = pilot.loss == "softmax"
-    scores = robust_scores(X, y, pilot) if name in recipe.objectives or softmax else np.zeros(0)
-    rows = max(HESSIAN_ROWS, HESSIAN_ROWS_A_PARAMETER * pilot.theta.size)
-    thin = thinning(uniforms(ids, recipe.seed, "hessian"), scores, rows) if softmax else None
+    enough = hessian_rows(pilot)
+    scores = robust_scores(X, y, pilot) if name in recipe.objectives or enough is not None else np.zeros(0)
+    thin = None if enough is None else thinning(uniforms(ids, recipe.seed, "hessian"), scores, enough)
     return scores, totals_at(X, y, base, pilot, thin=thin)
 
 
@@ -88,7 +85,7 @@ def _sketch(
     capacity, strata = recipe.leaf_capacity(name), recipe.keeping.strata(name, codes)
 
     def rows(kept: Index) -> dict[str, Array]:
-        return {key: column[kept] for key, column in payload.items()}
+        return {k: take_rows(a, kept) if a.ndim == 2 else a[kept] for k, a in payload.items()}
 
     if strata is None:
         return sketch(ids, scores, rows, int(capacity), uniforms=u, base=base)

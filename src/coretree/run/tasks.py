@@ -18,9 +18,9 @@ from coretree.coreset.priority import Sketch, sketch
 from coretree.coreset.quotas import KEEP_ALL
 from coretree.coreset.rows import row_ids, uniforms
 from coretree.data.clean import CleanRules, clean
-from coretree.data.columns import Coded, Columns
+from coretree.data.columns import Coded, Columns, class_rows, grouped, take_rows
 from coretree.data.dataset import Dataset, leaf_chunks
-from coretree.data.moments import Moments
+from coretree.data.moments import standardised
 from coretree.data.prepare import PrepareRules
 from coretree.data.profile import Level, Profile, label_from_text, numeric_block, profile
 from coretree.data.read import Chunk
@@ -31,7 +31,7 @@ from coretree.errors import MissingObjectError
 from coretree.run.frontier import Job
 from coretree.run.settings import Settings
 from coretree.run.sketching import Ids, sketch_rows
-from coretree.tree.manifest import StoredObject
+from coretree.tree.manifest import StoredObject, name_of_leaf
 from coretree.tree.node import Node, Survey
 from coretree.tree.plan import JSON, digest
 from coretree.tree.recipe import Recipe, load_recipe
@@ -56,6 +56,9 @@ class Reading:
         for chunk in leaf_chunks(leaf, self.schema, frame):
             columns = clean(chunk, self.schema, self.clean)
             ids, mask = self.select(columns)
+            if leaf.erased:
+                left = ~np.isin(ids, np.array(leaf.erased, np.uint64))
+                mask = left if mask is None else mask & left
             if mask is not None:
                 columns, ids = columns.take(mask), ids[mask]
             yield columns, ids
@@ -98,7 +101,7 @@ def _span(seen: Profile) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
 
 def leaf_name(leaf: Leaf, recipe: str) -> str:
     """Name of a leaf's node: what is read, and what is made of it."""
-    return digest("leaf", leaf.identity, list(leaf.row_groups), leaf.fingerprint, recipe)
+    return name_of_leaf(leaf.identity, leaf.row_groups, leaf.fingerprint, leaf.erased, recipe)
 
 
 @dataclass(frozen=True)
@@ -155,27 +158,31 @@ class SurveyWork:
 
     def survey(self, columns: Columns, ids: Ids) -> Survey:
         """One chunk."""
+        if isinstance(columns.target, Coded):  # one gather, after which every class is a slice
+            order = grouped(columns.target.codes)
+            columns, ids = columns.at(order), ids[order]
         block = numeric_block(columns)
         found = profile_of(columns, block, self.settings.prepare)
         if not len(columns):
             return Survey(found, {})
         codes, labels = _classes(columns)
-        scores = pilot_scores(_local_design(block, found.moments), codes, len(labels))
+        scores = pilot_scores(standardised(block, found.moments), codes, len(labels))
         alone = self.settings.passes == 1
         purposes = {"pilot": scores, "uniform": np.ones(len(ids))} if alone else {"pilot": scores}
         sketches: dict[str, dict[Level | None, Sketch]] = {name: {} for name in ("pilot", "uniform")}
+        positions = np.arange(len(columns))
         for name, score in purposes.items():
             u = uniforms(ids, self.settings.seed, name)
-            for code, label in enumerate(labels):
-                index = np.flatnonzero(codes == code)
+            for rows, label in zip(class_rows(codes, len(labels)), labels, strict=True):
+                index = positions[rows]
                 if len(index):
                     sketches[name][label] = sketch(
-                        ids[index],
-                        score[index],
+                        ids[rows],
+                        score[rows],
                         partial(_raw_rows, columns, index),
                         self._capacity(label) if alone else max(1, self.pilot_rows // len(labels)),
-                        uniforms=u[index],
-                        base=None if columns.weights is None else columns.weights[index],
+                        uniforms=u[rows],
+                        base=None if columns.weights is None else columns.weights[rows],
                     )
         return Survey(found, sketches["pilot"], sketches["uniform"])
 
@@ -261,21 +268,13 @@ def _classes(columns: Columns) -> tuple[npt.NDArray[Any], tuple[Level | None, ..
     return np.zeros(len(columns), dtype=np.int32), (None,)
 
 
-def _local_design(block: npt.NDArray[Any], found: Moments) -> npt.NDArray[Any]:
-    """Numeric block standardised by the chunk's own moments, with the constant first; missing cells at the mean."""
-    out = np.empty((block.shape[1] + 1, len(block)), dtype=block.dtype).T
-    out[:, 0] = 1
-    spread = np.where(found.std > 0, found.std, 1.0)
-    for j in range(block.shape[1]):
-        out[:, j + 1] = (block[:, j] - block.dtype.type(found.mean[j])) / block.dtype.type(spread[j])
-    np.nan_to_num(out, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
-    return out
-
-
 def _raw_rows(columns: Columns, among: npt.NDArray[Any], kept: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
     """Rows as pass 1 keeps them: categories by value, since no global codes exist yet."""
     index = among[kept]
-    out: dict[str, npt.NDArray[Any]] = {"numbers": columns.numbers[index], "times": columns.times[index]}
+    out: dict[str, npt.NDArray[Any]] = {
+        "numbers": take_rows(columns.numbers, index),
+        "times": take_rows(columns.times, index),
+    }
     features = [f for f in columns.schema.features if f.kind == "categorical"]
     for j, (feature, coded) in enumerate(zip(features, columns.categories, strict=True)):
         levels = np.array(

@@ -84,7 +84,7 @@ def choose(
         estimators = {name: named_estimator(name, task, seed=seed) for name in estimators}
     kind = CoresetClassifier if task == "classification" else CoresetRegressor
     transformer = to_sklearn(recipe.preparation)
-    objectives = {name: sketch_for(e, recipe.objectives) for name, e in estimators.items()}
+    objectives = {name: sketch_for(e, recipe.offers) for name, e in estimators.items()}
     cores = {o: tree.coreset(at_most(size, tree, o), objective=o) for o in dict.fromkeys(objectives.values())}
     prepared = {o: transformer.transform(core.X) for o, core in cores.items()}
     reweigh = {o: _recalibration(tree, o, len(core)) for o, core in cores.items() if o in tree.totals_}

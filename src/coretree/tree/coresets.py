@@ -14,11 +14,13 @@ import pandas as pd
 from coretree.coreset.calibrate import calibrate, counts_only, match_sums
 from coretree.coreset.calibrated import Report
 from coretree.coreset.priority import Sample, Sketch
+from coretree.coreset.residuals import pooled
 from coretree.coreset.scores import PilotState
 from coretree.coreset.totals import Totals
 from coretree.data.encode import decode, design
 from coretree.errors import ConfigError, CoresetQualityWarning
 from coretree.tree.node import Node
+from coretree.tree.objectives import POOLED, POOLED_OF
 from coretree.tree.one_pass import class_sums, summed_columns
 from coretree.tree.recipe import Recipe
 
@@ -48,6 +50,8 @@ class Coreset:
         The sketch it comes from.
     ids : ndarray of uint64, shape (m,)
         Row identities; folds and nested sizes are made from them.
+    seconds : ndarray of float64, shape (m,), or None
+        Event times in seconds since 1970 (UTC), NaN where missing; None where the data have no time column.
     """
 
     X: pd.DataFrame
@@ -58,6 +62,7 @@ class Coreset:
     class_counts: dict[Any, float] | None
     objective: str
     ids: npt.NDArray[np.uint64]
+    seconds: npt.NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.sample_weight)
@@ -104,7 +109,8 @@ def make_coreset(
         Rows wanted; at most what the node holds. Smaller sizes are prefixes: nested samples.
     objective : str
         One of the node's sketches. Those with a pilot are calibrated; "residual" keeps its unbiased weights, rescaled
-        to the class counts; "balanced" and "uniform" weigh the rows of a class alike.
+        to the class counts; "balanced" and "uniform" weigh the rows of a class alike. "pooled", for quantities, is the
+        uniform and the robust sample in one, of ``size`` rows each: for trees, where residual scores do not pay.
     at : mapping of objective to (PilotState, Totals), optional
         Totals at a better model than the recipe's pilot, from a third pass; what the weights are calibrated to.
 
@@ -147,11 +153,11 @@ def most_rows(node: Node, recipe: Recipe, objective: str) -> int:
     ConfigError
         The node has no such sketch.
     """
+    if objective == POOLED and POOLED in recipe.offers:
+        return min(most_rows(node, recipe, part) for part in POOLED_OF)
     if objective not in node.sketches:
         hint = f"Build a tree with CoresetTree(..., objectives=[..., {objective!r}])."
-        raise ConfigError(
-            f"objective='{objective}' is not in this tree; it holds {', '.join(recipe.objectives)}. {hint}"
-        )
+        raise ConfigError(f"objective='{objective}' is not in this tree; it holds {', '.join(recipe.offers)}. {hint}")
     found = node.sketches[objective]
     return found.capacity if isinstance(found, Sketch) else recipe.size
 
@@ -165,6 +171,9 @@ def draw(node: Node, recipe: Recipe, *, size: int | None = None, objective: str 
             f"size={wanted} must lie between 1 and {most}, the rows that this tree keeps of the "
             f"'{objective}' sketch. Build a larger tree with CoresetTree(..., size=...)."
         )
+    if objective == POOLED:
+        first, second = (draw(node, recipe, size=wanted, objective=part) for part in POOLED_OF)
+        return pooled(first, second)
     found = node.sketches[objective]
     if isinstance(found, Sketch):
         return found.reduce(wanted).finalise()
@@ -191,4 +200,5 @@ def _labelled(
         class_counts=counts,
         objective=objective,
         ids=sample.ids,
+        seconds=sample.rows.get("seconds"),
     )

@@ -13,10 +13,9 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
-from coretree.errors import ConfigError, StoreError
-from coretree.tree.store import Store, check_expected, check_key, missing_object, token
+from coretree.errors import StoreError
+from coretree.tree.store import check_expected, check_key, missing_object, token
 
 _TEMPORARY, _LOCK = ".part-", ".lock-"
 
@@ -44,6 +43,9 @@ class LocalStore:
 
     def __repr__(self) -> str:
         return f"LocalStore({str(self.folder)!r})"
+
+    def __str__(self) -> str:
+        return str(self.folder)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, LocalStore) and self.folder == other.folder
@@ -89,6 +91,16 @@ class LocalStore:
             if path.parent.exists():
                 _sync_folder(path.parent)
 
+    def check(self) -> None:
+        """Make the folder; see `SharedStore.check`."""
+        with _refusing(self.folder, "make"):
+            _make_folder(self.folder)
+
+    def reach(self) -> None:
+        """Raise `StoreError` unless this process sees the folder."""
+        if not self.folder.is_dir():
+            raise StoreError(f"{self.folder}: there is no such folder.")
+
     def sweep(self) -> list[str]:
         """Remove what dead writers left, and return the paths; the files of living writers are locked and stay."""
         swept = []
@@ -124,36 +136,6 @@ class LocalStore:
                 yield path
             except (FileNotFoundError, NotADirectoryError):
                 raise missing_object(str(self.folder), key) from None
-
-
-def open_store(where: str | os.PathLike[str]) -> Store:
-    """Return the store at a path or URL.
-
-    Parameters
-    ----------
-    where : str or path
-        A local path (``~`` is expanded) or a ``file://`` URL. Nothing is made or read yet.
-
-    Raises
-    ------
-    ConfigError
-        Another kind of URL, or a ``file://`` URL of another host.
-
-    Examples
-    --------
-    >>> open_store("file:///data/flights.tree")
-    LocalStore('/data/flights.tree')
-    """
-    text = os.fspath(where)
-    if "://" not in text:
-        return LocalStore(os.path.expanduser(text))
-    url = urlsplit(text)
-    if url.scheme == "file" and url.netloc in ("", "localhost") and url.path:
-        return LocalStore(unquote(url.path))
-    raise ConfigError(
-        f"{text}: a tree can be kept in a local folder or a mounted one (NFS), given as a path or as file:///path; "
-        f"other URLs are not supported. Give the path of a folder that all workers see, such as /data/flights.tree."
-    )
 
 
 @contextmanager

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from coretree.errors import DamagedNodeError, MissingObjectError, StoreError
-from coretree.tree.plan import JSON, canonical_json
+from coretree.tree.plan import JSON, canonical_json, digest
 from coretree.tree.store import Store, token
 
 FORMAT = 1
@@ -36,6 +36,11 @@ class StoredObject(NamedTuple):
     last: float | None = None
 
 
+def name_of_leaf(identity: str, row_groups: Sequence[int], fingerprint: str, erased: Sequence[int], recipe: str) -> str:
+    """Name of a leaf's node: what is read, which rows are left out, and under which recipe."""
+    return digest("leaf", identity, list(row_groups), fingerprint, recipe, *([list(erased)] if erased else []))
+
+
 @dataclass(frozen=True)
 class LeafEntry:
     """One leaf as the manifest knows it.
@@ -51,14 +56,22 @@ class LeafEntry:
     n_rows : int
         Rows of the data that it stands for.
     extra : mapping of str to JSON
-        Whatever else planning needs without opening the node: times, partition values, row groups.
+        Whatever else planning needs without opening the node: ``path`` and ``row_groups``, ``partition`` values (pairs
+        of text), and the identities of ``erased`` rows.
     """
 
     identity: str
     name: str
     fingerprint: str
     n_rows: int
-    extra: Mapping[str, JSON] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def node_under(self, recipe: str) -> str:
+        """Name of the leaf's node under a recipe."""
+        about = self.extra
+        return name_of_leaf(
+            self.identity, about.get("row_groups", ()), self.fingerprint, about.get("erased", ()), recipe
+        )
 
 
 @dataclass(frozen=True)
@@ -88,13 +101,19 @@ class Manifest:
     leaves: tuple[LeafEntry, ...]
     fan_in: int
     nodes: Mapping[str, StoredObject]
-    settings: Mapping[str, JSON] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
     created_by: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def n_rows(self) -> int:
         """Rows of the data that the whole tree stands for."""
         return sum(leaf.n_rows for leaf in self.leaves)
+
+    @property
+    def refined(self) -> tuple[str, str] | None:
+        """Names of the recipe and the root of the third pass; None where there was none."""
+        found = self.settings.get("refined")
+        return None if found is None else (str(found["recipe"]), str(found["root"]))
 
     def to_json(self) -> bytes:
         """Return the canonical bytes: equal manifests, equal bytes.
@@ -115,13 +134,15 @@ class Manifest:
             "format": FORMAT,
             "root": self.root,
             "recipe": self.recipe,
-            "leaves": [asdict(leaf) for leaf in self.leaves],
+            "leaves": [vars(leaf) for leaf in self.leaves],  # not asdict, which copies every value
             "fan_in": self.fan_in,
             "nodes": self.nodes,
             "settings": self.settings,
             "created_by": self.created_by,
         }
-        return canonical_json({**content, "sha256": _checksum(content)}).encode("ascii") + b"\n"
+        text = canonical_json(content).encode("ascii")
+        assert max(content) < "sha256"  # so that the checksum is the last member of the canonical text
+        return b'%b,"sha256":"%b"}\n' % (text[:-1], hashlib.sha256(text).hexdigest().encode("ascii"))
 
     @classmethod
     def from_json(cls, data: bytes, *, where: str) -> Manifest:
@@ -212,10 +233,6 @@ def commit(store: Store, manifest: Manifest, *, expected: str | None, key: str =
     return store.replace(key, manifest.to_json(), expected=expected)
 
 
-def _checksum(content: Mapping[str, JSON]) -> str:
-    return hashlib.sha256(canonical_json(content).encode("ascii")).hexdigest()
-
-
 def _checked(data: bytes, where: str) -> dict[str, Any]:
     """Return the parsed members without the checksum, after it was found right."""
     try:
@@ -226,7 +243,7 @@ def _checked(data: bytes, where: str) -> dict[str, Any]:
         raise _damaged(where, "it is not a JSON object")
     found = content.pop("sha256", None)
     try:
-        expected = _checksum(content)
+        expected = hashlib.sha256(canonical_json(content).encode("ascii")).hexdigest()
     except ValueError as error:  # NaN and Infinity, which Python reads but JSON does not know
         raise _damaged(where, f"it is not JSON: {error}") from error
     if found != expected:
@@ -249,12 +266,17 @@ def _of(kind: type, value: Any) -> Any:
 
 def _leaf(members: Any) -> LeafEntry:
     leaf = LeafEntry(**_of(dict, members))
-    for value, kind in ((leaf.identity, str), (leaf.name, str), (leaf.fingerprint, str), (leaf.n_rows, int)):
-        _of(kind, value)
-    _of(dict, leaf.extra)
+    texts, extra = (leaf.identity, leaf.name, leaf.fingerprint), leaf.extra
+    if not all(type(text) is str for text in texts) or type(leaf.n_rows) is not int or type(extra) is not dict:
+        raise TypeError(f"a leaf is {members!r:.200}")
     return leaf
 
 
 def _object(sha256: Any, n_bytes: Any, n_rows: Any, first: Any, last: Any) -> StoredObject:
-    times = (None if edge is None else float(edge) for edge in (first, last))
-    return StoredObject(_of(str, sha256), _of(int, n_bytes), _of(int, n_rows), *times)
+    if type(sha256) is not str or type(n_bytes) is not int or type(n_rows) is not int:
+        raise TypeError(f"expected text and two whole numbers, found {sha256!r:.80}, {n_bytes!r:.20}, {n_rows!r:.20}")
+    return StoredObject(sha256, n_bytes, n_rows, _time(first), _time(last))
+
+
+def _time(edge: Any) -> float | None:
+    return None if edge is None else float(edge)

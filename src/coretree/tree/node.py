@@ -123,17 +123,21 @@ class Node:
 
     @classmethod
     def merge(cls, parts: Sequence[Node], capacity: Capacity) -> Node:
-        """Merge in the given (leaf) order; ``capacity`` is that of the tree, which leaves may undercut."""
+        """Merge in the given (leaf) order; ``capacity`` is that of the tree, which leaves may undercut.
+
+        What one part lacks, such as the profile of a leaf that a window cuts, the whole lacks.
+        """
         first, profiles = parts[0], [part.profile for part in parts if part.profile is not None]
         cells = [part.cells for part in parts if part.cells is not None]
+        exact = {} if any(part.moments.keys() != first.moments.keys() for part in parts) else first.moments
         return cls(
-            sum(profiles[1:], profiles[0]) if profiles else None,
+            sum(profiles[1:], profiles[0]) if len(profiles) == len(parts) else None,
             np.sum([part.rows for part in parts], axis=0),
             np.sum([part.counts for part in parts], axis=0),
             {k: merged([part.sketches[k] for part in parts], capacity(k)) for k in first.sketches},
             {k: sum((part.totals[k] for part in parts[1:]), found) for k, found in first.totals.items()},
-            {k: sum((part.moments[k] for part in parts[1:]), found) for k, found in first.moments.items()},
-            merge_cells(cells) if cells else None,
+            {k: sum((part.moments[k] for part in parts[1:]), found) for k, found in exact.items()},
+            merge_cells(cells) if len(cells) == len(parts) else None,
         )
 
     def reduced(self, quotas: Callable[[str, Sequence[int]], Quotas]) -> Node:

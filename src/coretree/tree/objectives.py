@@ -15,6 +15,7 @@ from coretree.data.columns import Level
 from coretree.errors import ConfigError
 
 PLAIN = ("robust", "balanced", "uniform", "residual")
+POOLED, POOLED_OF = "pooled", ("uniform", "robust")  # drawn from two sketches, whose samples are independent
 OF_CLASSES, OF_QUANTITIES = ("squared_hinge", "hinge"), ("poisson", "gamma", "tweedie:1.5")
 
 

@@ -21,7 +21,7 @@ from coretree.data.schema import Schema
 from coretree.data.split import Split
 from coretree.tree.codec import decode, encode
 from coretree.tree.node import Arrays, by_prefix, prefixed
-from coretree.tree.objectives import Keeping
+from coretree.tree.objectives import POOLED, POOLED_OF, Keeping
 from coretree.tree.plan import digest
 from coretree.tree.store import Store
 
@@ -92,6 +92,12 @@ class Recipe:
     def one_pass(self) -> bool:
         """Whether the tree was made in a single pass, without any pilot."""
         return self.schema.target is not None and not self.pilots
+
+    @property
+    def offers(self) -> tuple[str, ...]:
+        """What coresets can be drawn for: the sketches, and the pool of two of them where trees would learn from it."""
+        pools = self.schema.task == "regression" and set(POOLED_OF) <= set(self.objectives)
+        return (*self.objectives, POOLED) if pools else self.objectives
 
     @property
     def keeping(self) -> Keeping:

@@ -56,6 +56,19 @@ class Store(Protocol):
         ...
 
 
+@runtime_checkable
+class SharedStore(Store, Protocol):
+    """A store that other processes can reach, too."""
+
+    def check(self) -> None:
+        """Make sure, before any work, that the place can be written and decides between writers; else `StoreError`."""
+        ...
+
+    def reach(self) -> None:
+        """Raise `StoreError` unless this process can read there; workers are asked."""
+        ...
+
+
 def check_key(key: str) -> str:
     """Return the key if every store can hold it.
 
