@@ -57,8 +57,8 @@ def test_all_rows_of_a_class_stay_through_many_merges(three: pd.DataFrame, passe
     counts = three["y"].value_counts()
     options: dict[str, Any] = {"objectives": ["auto", "residual"]} if passes == 2 else {}
     tree = CoresetTree(size=500, passes=passes, fan_in=2, class_rows={"rare": "all"}, **options)
-    tree.build(in_leaves(three, "y", 24), client=TWO)
-    assert len(tree.manifest_.nodes) > 35
+    tree.build(in_leaves(three, "y", 16), client=TWO)
+    assert len(tree.manifest_.nodes) > 20
     everyone = three[three["y"] == "rare"].sort_values("a")
     for objective in tree.recipe_.objectives:
         core = tree.coreset(objective=objective)
@@ -73,8 +73,6 @@ def test_all_rows_of_a_class_stay_through_many_merges(three: pd.DataFrame, passe
             assert core.sample_weight[(core.y == label).to_numpy()].sum() == pytest.approx(n, rel=1e-6), objective
     for objective in ("robust", "balanced"):  # smaller coresets keep them too
         assert (tree.coreset(200, objective=objective).y == "rare").sum() == len(everyone)
-    without = CoresetTree(size=500, passes=passes, fan_in=2, **options).build(in_leaves(three, "y", 24), client=TWO)
-    assert (without.coreset(200).y == "rare").sum() < len(everyone)  # negative control
 
 
 def test_a_budget_is_kept_to_the_row_and_priors_stay_true(three: pd.DataFrame) -> None:
@@ -92,7 +90,7 @@ def test_a_budget_is_kept_to_the_row_and_priors_stay_true(three: pd.DataFrame) -
 def test_all_of_a_class_are_the_same_rows_on_one_thread(three: pd.DataFrame) -> None:
     found = []
     for executor in (ONE, TWO):
-        tree = CoresetTree(size=400, class_rows={"rare": "all"}).build(in_leaves(three, "y", 8), client=executor)
+        tree = CoresetTree(size=400, class_rows={"rare": "all"}).build(in_leaves(three, "y", 5), client=executor)
         core = tree.coreset()
         found.append((tree.name_, core.ids.tobytes(), core.sample_weight.tobytes()))
     assert found[0] == found[1]
@@ -120,13 +118,20 @@ def test_budgets_that_cannot_be_are_refused_after_one_pass(
         tree.build(data, client=ONE, progress=lambda stage, done, total: stages.append(stage))
     assert set(stages) == {"profile"}
     assert not tree.is_built
-    left = stored_nodes(tree.store)
-    # the same folder takes the tree with budgets that fit; nothing of the other one is in it
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_the_folder_of_a_refused_build_takes_one_that_fits(three: pd.DataFrame, tmp_path: Path, passes: int) -> None:
+    data = in_leaves(three, "y", 3)
+    refused = CoresetTree(tmp_path / "t", size=300, passes=passes, class_rows={"low": "all"})
+    with pytest.raises(ConfigError, match="budgets need"):
+        refused.build(data, client=ONE)
+    left = stored_nodes(refused.store)
     mended = CoresetTree(tmp_path / "t", size=300, passes=passes, class_rows={"rare": 5}).build(data, client=ONE)
     fresh = CoresetTree(size=300, passes=passes, class_rows={"rare": 5}).build(data, client=ONE)
     assert mended.name_ == fresh.name_
     assert set(mended.manifest_.nodes) == set(fresh.manifest_.nodes)
-    assert passes == 1 or not left & set(mended.manifest_.nodes)
+    assert not left & set(mended.manifest_.nodes)
 
 
 def test_budgets_are_for_classes(three: pd.DataFrame) -> None:
@@ -218,13 +223,13 @@ def test_residual_rows_feed_regression_trees_from_a_tenth_of_the_rows_on() -> No
     data = in_leaves(X.assign(y=y), "y", 4)
     estimator = DecisionTreeRegressor(min_samples_leaf=5, random_state=0)
     errors: dict[str, list[float]] = {"auto": [], "uniform": []}
-    for seed in range(3):
+    for seed in range(2):
         tree = CoresetTree(size=2000, seed=seed).build(data, client=TWO)
         for objective, found in errors.items():
             model = CoresetRegressor(estimator, tree=tree, objective=objective, client=ONE).fit()
             found.append(float(np.mean((model.predict(unseen) - truth) ** 2)))
             assert model.coreset_.objective == ("residual" if objective == "auto" else "uniform")
-    assert np.median(errors["auto"]) < 0.5 * np.median(errors["uniform"])
+    assert max(errors["auto"]) < min(errors["uniform"])
     small = CoresetTree(size=1100).build(data, client=TWO)
     assert "residual" not in small.recipe_.objectives
     assert CoresetRegressor(estimator, tree=small, client=ONE).fit().coreset_.objective == "uniform"
@@ -313,8 +318,10 @@ def odd() -> pd.DataFrame:
     return frame
 
 
-@pytest.mark.parametrize("passes", [1, 2, 3])
-@pytest.mark.parametrize("weight", [None, "w"])
+@pytest.mark.parametrize(
+    ("passes", "weight"),
+    [(1, None), (1, "w"), (2, "w"), (3, "w"), *(pytest.param(p, None, marks=pytest.mark.slow) for p in (2, 3))],
+)
 def test_odd_leaves_do_no_harm(odd: pd.DataFrame, passes: int, weight: str | None) -> None:
     frame = odd if weight else odd.drop(columns="w")
     options: dict[str, Any] = {"objectives": ["auto", "residual"], "exact": True, "cells": 40} if passes > 1 else {}

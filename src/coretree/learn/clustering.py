@@ -13,7 +13,7 @@ from sklearn.base import clone
 from sklearn.cluster import BisectingKMeans, KMeans, MiniBatchKMeans
 
 from coretree.coreset.cells import Cells, nearest
-from coretree.errors import ConfigError, EmptyDataError
+from coretree.errors import ConfigError, DataError, EmptyDataError
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -70,6 +70,8 @@ def fit_clusters(estimator: Any, cells: Cells, *, seed: int) -> ClusterFit:
         If the estimator is of another kind, or wants more clusters than there are cells.
     EmptyDataError
         If the cells stand for no rows.
+    DataError
+        If squared distances overflow.
 
     Notes
     -----
@@ -94,6 +96,9 @@ def fit_clusters(estimator: Any, cells: Cells, *, seed: int) -> ClusterFit:
         raise ConfigError(
             f"n_clusters={estimator.n_clusters} needs as many cells, but there are {len(cells)} of {cells.n_rows} rows."
         )
+    with np.errstate(over="ignore"):
+        if not np.isfinite(cells.inertia):
+            raise DataError("the squared distances between rows overflow float64: scale the features, or divide them.")
     model = clone(estimator)
     if model.random_state is None:
         model.set_params(random_state=seed)

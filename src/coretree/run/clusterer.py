@@ -291,4 +291,4 @@ class CoresetClusterer(ClusterMixin, UnsupervisedModel):
     @available_if(inner_has("score"))
     def score(self, X: Any, y: Any = None) -> float:  # noqa: ARG002
         """Score of the estimator on raw rows: minus the cost of k-means, the mean log-likelihood of a mixture."""
-        return float(self._answer(X, "score"))
+        return self._score(X)

@@ -19,7 +19,7 @@ from coretree.data.schema import Schema
 from coretree.errors import ConfigError
 from coretree.learn import persist
 from coretree.run.coreset_tree import CoresetTree
-from coretree.run.inputs import as_known
+from coretree.run.inputs import as_known, is_lazy
 from coretree.tree.coresets import Coreset
 
 DEFAULT_SIZE = 20_000
@@ -95,6 +95,15 @@ class FittedModel(MetaEstimatorMixin, BaseEstimator):
 
             return lazy(self, X, method)
         return getattr(self.estimator_, method)(self._rows(X))
+
+    def _score(self, X: Any) -> float:
+        """One number for rows in memory."""
+        if is_lazy(X):
+            raise ConfigError(
+                "score() is for rows in memory: a score of all rows is no score of each partition. Compute "
+                "score_samples or predict lazily, or call score(X.compute())."
+            )
+        return float(self._answer(X, "score"))
 
     def save(self, folder: str | os.PathLike[str], **facts: Any) -> None:
         """Save as a new folder with ``model.skops`` and ``manifest.json``; no pickle.

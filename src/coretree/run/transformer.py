@@ -114,7 +114,7 @@ class CoresetTransformer(TransformerMixin, UnsupervisedModel):
     @available_if(inner_has("score"))
     def score(self, X: Any, y: Any = None) -> float:  # noqa: ARG002
         """Score of the estimator on raw rows: for `PCA` their mean log-likelihood."""
-        return float(self._answer(X, "score"))
+        return self._score(X)
 
     def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[Any]:  # noqa: ARG002
         """Names of the columns that ``transform`` makes; ``input_features`` is ignored, the fitted names count."""
