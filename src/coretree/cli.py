@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from coretree import __version__
-from coretree.console import DEBUG, RESUME, Commands, Console, warnings_told
-from coretree.report.render import Ears
+from coretree.cli_frame import cluster_of, common, listening, placed
+from coretree.cli_tree import drift, tree, update
+from coretree.console import Commands
 
 if TYPE_CHECKING:
     from coretree.config import Job
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 EPILOG = """\b
 A first run:
@@ -27,36 +23,15 @@ A first run:
   coretree train job.toml --out run
   coretree predict run --data new/ --out predictions
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, job file or data, 130 interrupted. Progress goes to stderr, the result
-to stdout.
+\b
+The second day:
+  coretree update run
+  coretree drift run --current 2026-11
+  coretree tree verify run
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, job file or data, 3 drift beyond the threshold, 130 interrupted. Progress
+goes to stderr, the result to stdout.
 """
-
-
-def _debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
-    ctx.meta[DEBUG] = ctx.meta.get(DEBUG, False) or value
-
-
-def common(function: F) -> F:
-    """Options that every command has."""
-    for option in (
-        click.option(
-            "--debug", is_flag=True, expose_value=False, callback=_debug, help="Show tracebacks and all warnings."
-        ),
-        click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text."),
-    ):
-        function = option(function)
-    return function
-
-
-def placed(function: F) -> F:
-    """Options that say where the work is done."""
-    for option in (
-        click.option("--threads", type=click.IntRange(1), help="Threads in this process, or of each worker."),
-        click.option("--workers", type=click.IntRange(1), help="Start so many worker processes on this machine."),
-        click.option("--scheduler", metavar="tcp://HOST:PORT", help="Work on the Dask cluster at this address."),
-    ):
-        function = option(function)
-    return function
 
 
 @click.group(cls=Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
@@ -81,10 +56,10 @@ def demo(
     ctx: click.Context, /, out: Path, months: int, size: int | None, seed: int, as_json: bool, **where: Any
 ) -> None:
     """Late arrivals of 336,776 New York flights: the whole job in about a minute, on data that is installed with it."""
-    with _listening(ctx, as_json, resumable=True) as (console, ears):
+    with listening(ctx, as_json, resumable=True) as (console, ears):
         from coretree.run import demo as show
 
-        cluster = _cluster(**where)
+        cluster = cluster_of(**where)
         console.finish(show.demo(out, ears, months=months, size=size or show.SIZE, seed=seed, cluster=cluster))
 
 
@@ -96,7 +71,7 @@ def demo(
 @click.pass_context
 def init(ctx: click.Context, /, path: tuple[str, ...], target: str, time: str | None, as_json: bool) -> None:
     """Print a commented job file for the Parquet files at PATH; reads nothing but footers."""
-    with _listening(ctx, as_json) as (console, _):
+    with listening(ctx, as_json) as (console, _):
         from coretree.run.check import starter
 
         text, facts = starter(path, target, time)
@@ -114,7 +89,7 @@ def init(ctx: click.Context, /, path: tuple[str, ...], target: str, time: str | 
 @click.pass_context
 def check(ctx: click.Context, /, job: Path, as_json: bool, **where: Any) -> None:
     """Check a job file, every footer and the memory of the workers; nothing is written."""
-    with _listening(ctx, as_json) as (console, ears):
+    with listening(ctx, as_json) as (console, ears):
         found = _job(job, None, **where)
         from coretree.run.check import check as look
 
@@ -130,7 +105,7 @@ def check(ctx: click.Context, /, job: Path, as_json: bool, **where: Any) -> None
 @click.pass_context
 def build(ctx: click.Context, /, job: Path, out: Path | None, seed: int | None, as_json: bool, **where: Any) -> None:
     """Build the coreset tree of a job, and stop before any model; an interrupted build continues."""
-    with _listening(ctx, as_json, resumable=True) as (console, ears):
+    with listening(ctx, as_json, resumable=True) as (console, ears):
         found = _job(job, seed, **where)
         from coretree.run import pipeline
 
@@ -146,7 +121,7 @@ def build(ctx: click.Context, /, job: Path, out: Path | None, seed: int | None, 
 @click.pass_context
 def train(ctx: click.Context, /, job: Path, out: Path | None, seed: int | None, as_json: bool, **where: Any) -> None:
     """Build the tree, choose a model by cross-validation, judge it on every held-out row, save it."""
-    with _listening(ctx, as_json, resumable=True) as (console, ears):
+    with listening(ctx, as_json, resumable=True) as (console, ears):
         found = _job(job, seed, **where)
         from coretree.run import pipeline
 
@@ -164,11 +139,11 @@ def train(ctx: click.Context, /, job: Path, out: Path | None, seed: int | None, 
 @click.pass_context
 def evaluate(ctx: click.Context, /, run: Path, data: str | None, as_json: bool, **where: Any) -> None:
     """Judge the model of a finished run on its held-out rows, or on other data."""
-    with _listening(ctx, as_json) as (console, ears):
+    with listening(ctx, as_json) as (console, ears):
         from coretree.report import render
         from coretree.run import from_job, pipeline
 
-        with from_job.executor_at(_cluster(**where)) as executor:
+        with from_job.executor_at(cluster_of(**where)) as executor:
             facts, found = pipeline.evaluate_run(run, data, executor, ears)
         if found.task == "classification":
             console.text("\n" + render.per_class(found.per_class))
@@ -189,40 +164,16 @@ def evaluate(ctx: click.Context, /, run: Path, data: str | None, as_json: bool, 
 @click.pass_context
 def predict(ctx: click.Context, /, run: Path, data: str, out: str, columns: str, as_json: bool, **where: Any) -> None:
     """Predict a data set of any size with the model of a finished run, part by part."""
-    with _listening(ctx, as_json) as (console, ears):
+    with listening(ctx, as_json) as (console, ears):
         from coretree.run import from_job, pipeline
 
         names = tuple(name.strip() for name in columns.split(",") if name.strip())
-        with from_job.executor_at(_cluster(**where)) as executor:
+        with from_job.executor_at(cluster_of(**where)) as executor:
             console.finish(pipeline.predict_run(run, data, out, names, executor, ears))
 
 
-@contextmanager
-def _listening(ctx: click.Context, as_json: bool, *, resumable: bool = False) -> Iterator[tuple[Console, Ears]]:
-    """A console, and what the run layer tells it."""
-    debug = bool(ctx.meta.get(DEBUG))
-    ctx.meta[RESUME] = resumable
-    # Before Dask and OpenMP are loaded: no log lines between ours, and threads that wait without burning a busy core.
-    if not debug:
-        os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "critical")
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    console = Console(as_json=as_json)
-    with warnings_told(debug=debug):
-        try:
-            yield console, Ears(console.say, console.progress)
-        finally:
-            console.close()
-
-
-def _cluster(scheduler: str | None, workers: int | None, threads: int | None) -> dict[str, Any]:
-    """Options as the section ``[cluster]`` of a job; empty where none was given."""
-    if scheduler is not None and workers is not None:
-        raise click.UsageError("--scheduler and --workers exclude each other: a cluster has its own workers.")
-    if scheduler is not None:
-        return {"kind": "address", "scheduler": scheduler}
-    given = {"workers": workers, "threads": threads}
-    found = {key: value for key, value in given.items() if value is not None}
-    return {"kind": "local", **found} if workers is not None else found
+for command in (update, drift, tree):
+    cli.add_command(command)
 
 
 def _job(path: Path, seed: int | None, **where: Any) -> Job:
@@ -230,7 +181,7 @@ def _job(path: Path, seed: int | None, **where: Any) -> Job:
     # the run layer is imported after this: a mistake in the file is said at once
     from coretree.config import Job, load_job
 
-    cluster = _cluster(**where)
+    cluster = cluster_of(**where)
     job = load_job(path)
     if cluster:
         if set(cluster) == {"threads"}:  # more threads of whatever the job names
