@@ -131,8 +131,11 @@ _OTHERS: tuple[Case, ...] = (
         for name, make in (("seven classes", data.seven_classes), *((name, name) for name in REAL_CLASSES))
         for share in (0.05, 0.2)
     ),
-    Cost("ten classes, d = 20", "Cost", data.ten_classes,
-         (at_most(2, metric="pass 2 beyond reading / reading"),)),
+    *(
+        Cost(f"ten classes, d = 20, {what}", "Cost", data.ten_classes,
+             (at_most(2, metric="pass 2 beyond reading / reading"),), objectives=objectives)
+        for what, objectives in (("the usual sketches", "auto"), ("robust alone", "robust"))
+    ),
 )  # fmt: skip
 
 _EXACT: tuple[Case, ...] = (

@@ -18,7 +18,7 @@ from coretree.run.blas import one_blas_thread
 from coretree.run.sketching import sketch_rows
 from coretree.run.tasks import Reading
 
-GROUP_ROWS = 50_000
+GROUP_ROWS = 100_000
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Cost:
     group: str
     make: Frame
     bars: tuple[Bar, ...]
-    rows: int = 400_000
+    rows: int = 800_000
     objectives: str = "auto"
 
     def ready(self, scale: Scale) -> bool:
@@ -41,7 +41,7 @@ class Cost:
         with tempfile.TemporaryDirectory() as folder:
             frame = self.make(scale.rows or self.rows)
             frame.to_parquet(Path(folder) / "rows.parquet", row_group_size=GROUP_ROWS, index=False)
-            data = ct.Dataset.from_parquet(folder, target="y", task="classification", leaf_bytes=GROUP_ROWS * 8 * 21)
+            data = ct.Dataset.from_parquet(folder, target="y", task="classification")  # leaves of the usual size
             tree = ct.CoresetTree(size=20_000, objectives=self.objectives).build(data, client=ct.ThreadExecutor(2))
             recipe, reading = tree.recipe_, Reading.of(data)
             facts = {"n": len(frame), "d": frame.shape[1] - 1, "m": tree.size}

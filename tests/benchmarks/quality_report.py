@@ -8,8 +8,24 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.quality_bars import FULL, METHODS, OURS, THREE, UNIFORM, Case, Record
+from benchmarks.quality_bars import (
+    BALANCED,
+    FULL,
+    LEVERAGE,
+    METHODS,
+    ONE,
+    OURS,
+    RESIDUAL,
+    THREE,
+    UNIFORM,
+    Case,
+    Record,
+)
 
+STYLES = {
+    OURS: ("tab:blue", "o-"), THREE: ("tab:green", "s-"), ONE: ("tab:cyan", "^-"), RESIDUAL: ("tab:brown", "v-"),
+    UNIFORM: ("tab:red", "o--"), BALANCED: ("tab:orange", ":"), LEVERAGE: ("tab:purple", ":"),
+}  # fmt: skip
 HIDDEN = ("expected", "excess / pilot's", "gate")
 
 
@@ -117,25 +133,24 @@ def figure(cases: Mapping[str, Case], records: Sequence[Record], path: Path) -> 
         _panel(axis, cases[name], [r for r in records if r["case"] == name and r["metric"] == "excess"])
     for axis in axes.ravel()[len(names) :]:
         axis.set_visible(False)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    drawn.legend(handles, labels, loc="lower center", ncols=len(labels), frameon=False)
-    drawn.supylabel("excess of the objective over all rows, median (shaded: to the 90 % quantile)")
-    drawn.tight_layout(rect=(0.01, 0.05, 1, 1))
+    found = [pair for axis in axes.ravel() for pair in zip(*axis.get_legend_handles_labels(), strict=True)]
+    named = {label: handle for handle, label in found}
+    drawn.legend(named.values(), named, loc="lower center", ncols=len(named), frameon=False, fontsize="small")
+    drawn.supylabel("excess (median; shaded to 90 %)", fontsize="medium")
+    drawn.tight_layout(rect=(0.01, 0.3 / drawn.get_size_inches()[1], 1, 1))
     drawn.savefig(path, dpi=120)
     plt.close(drawn)
     return True
 
 
 def _panel(axis: object, case: Case, records: Sequence[Record]) -> None:
-    styles = {OURS: ("tab:blue", "o-"), THREE: ("tab:green", "s-"), UNIFORM: ("tab:red", "o--")}
-    greys = iter(("tab:orange", "tab:purple", "tab:gray"))
     for method in METHODS:
         found: dict[int, list[float]] = {}
         for r in records:
             if r["method"] == method and r["value"] is not None:
                 found.setdefault(r["m"], []).append(max(r["value"], 1e-16))
         if found:
-            colour, style = styles.get(method) or (next(greys), ":")
+            colour, style = STYLES[method]
             m = sorted(found)
             middle = [float(np.median(found[k])) for k in m]
             axis.plot(m, middle, style, color=colour, label=method, markersize=4)  # type: ignore[attr-defined]

@@ -55,7 +55,9 @@ def test_more_passes_come_closer_and_plain_rows_stay_behind():
 
 
 def test_the_cost_is_measured_in_one_run():
-    found = {r["metric"]: r["value"] for r in run([CASES["ten classes, d = 20"]], [0], Scale(8_000))}
+    found = {
+        r["metric"]: r["value"] for r in run([CASES["ten classes, d = 20, the usual sketches"]], [0], Scale(8_000))
+    }
     assert found["read, us a row"] > 0
     assert found["pass 2 beyond reading / reading"] * found["read, us a row"] == pytest.approx(
         found["pass 2 beyond reading, us a row"]
