@@ -42,7 +42,7 @@ class Span:
         return self.start is None and self.end is None
 
     def holds(self, seconds: npt.NDArray[np.float64]) -> Mask:
-        """Mask of the times inside; a missing one is outside of every window."""
+        """Mask of the times inside; a missing one is outside."""
         if self.everything:
             return np.ones(len(seconds), np.bool_)
         inside = ~np.isnan(seconds)
@@ -103,12 +103,15 @@ class Window:
         Stored nodes that were read for it.
     estimated_share : float
         Share of the rows that comes from leaves on the border, whose sums are estimates.
+    undated_share : float
+        Share of the weight that rows without a time have; they count where all of their leaf lies inside.
     """
 
     node: Node
     totals: Mapping[str, Pilot]
     n_nodes: int
     estimated_share: float
+    undated_share: float = 0.0
 
 
 def compose(
@@ -150,7 +153,9 @@ def compose(
     totals = pilots_of(node, recipe)
     if refined is not None:
         totals = _refined(wanted, span, main, refined)
-    return Window(node, totals, len(parts), estimated)
+    profiles = [] if span.everything else [part.profile for part in parts]
+    undated = sum(float(p.seconds.missing.sum()) for p in profiles if p is not None)
+    return Window(node, totals, len(parts), estimated, undated / float(node.counts.sum()))
 
 
 def _refined(
