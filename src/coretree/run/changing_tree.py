@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 from coretree.data.dataset import Dataset
 from coretree.data.fits import recipe_fit
-from coretree.errors import DamagedNodeError, DataWarning
+from coretree.errors import DamagedNodeError, DataWarning, MissingObjectError
 from coretree.run.blas import one_blas_thread
 from coretree.run.build import Progress
 from coretree.run.executor import executor_for
@@ -147,10 +148,11 @@ class ChangingTree(StoredTree):
                 )
                 warnings.warn(message, DataWarning, stacklevel=3)
                 return
-        recipe, reference = self.recipe_, self._node(before.root).profile
-        found = recipe_fit(self._profile(chosen), recipe.preparation, reference=reference, classes=recipe.classes)
-        for sentence in found:
-            warnings.warn(f"{self.path}: {sentence}", DataWarning, stacklevel=3)
+        with suppress(MissingObjectError):  # where another process has gone on from here and swept
+            recipe, reference = self.recipe_, self._node(before.root).profile
+            found = recipe_fit(self._profile(chosen), recipe.preparation, reference=reference, classes=recipe.classes)
+            for sentence in found:
+                warnings.warn(f"{self.path}: {sentence}", DataWarning, stacklevel=3)
 
 
 def _now() -> str:

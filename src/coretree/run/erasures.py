@@ -15,7 +15,7 @@ from coretree.run.tasks import Reading
 from coretree.tree.manifest import LeafEntry, Manifest
 
 Erased = Mapping[str, frozenset[int]]
-"""Identities of erased rows, by the fingerprint of the file that they are places of; under "" if a column names them."""
+"""Identities of erased rows, by the fingerprint of the file they are places of; under "" if a column names them."""
 
 
 def erased_from(manifests: Iterable[Manifest], *, by_id: bool) -> Erased:

@@ -15,7 +15,7 @@ from coretree.run.membership import Frozen, Member
 from coretree.run.publish import describe_stored, versions
 from coretree.run.tasks import read_survey
 from coretree.tree.manifest import MANIFEST_KEY, Manifest, StoredObject, commit, load
-from coretree.tree.plan import Plan, plan
+from coretree.tree.plan import Plan, every_node, plan
 from coretree.tree.recipe import Recipe
 from coretree.tree.store import Store, check_expected, stored_nodes
 
@@ -138,7 +138,7 @@ def _plan(members: Sequence[Member], name: str, fan_in: int, store: Store) -> Pl
             "of each site names of their own, or open them from a common folder, such as "
             "Dataset.from_parquet('sites/a*/*.parquet')."
         )
-    return plan(names, recipe=name, fan_in=fan_in, stored=stored_nodes(store), identities=identities)
+    return every_node(plan(names, recipe=name, fan_in=fan_in, identities=identities), stored_nodes(store))
 
 
 def _readable(members: Sequence[Member], shape: Plan) -> list[Leaf | None]:
