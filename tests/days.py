@@ -60,7 +60,7 @@ def opened(where: Any, **options: Any) -> Dataset:
     """The days as a data set: a leaf each row group, ``key`` left out unless it names the rows."""
     options = {**COLUMNS, "leaf_bytes": 100, **options}
     if "id" not in options:
-        options["drop"] = ["key"]
+        options.setdefault("drop", ["key"])
     return Dataset.from_parquet(where, **options)
 
 

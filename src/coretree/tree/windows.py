@@ -16,12 +16,13 @@ import numpy.typing as npt
 
 from coretree.coreset.calibrate import calibrate, counts_only
 from coretree.coreset.class_sketches import ClassSketches
+from coretree.coreset.quotas import KEEP_ALL, Quotas
 from coretree.coreset.totals import Totals, totals_at
 from coretree.data.encode import design
 from coretree.errors import EmptyDataError
 from coretree.tree.coresets import Pilot, draw, pilots_of, target_of
 from coretree.tree.manifest import StoredObject
-from coretree.tree.node import AnySketch, Node
+from coretree.tree.node import AnySketch, Capacity, Node
 from coretree.tree.plan import Plan
 from coretree.tree.recipe import Recipe
 
@@ -146,7 +147,7 @@ def compose(
         if cut:
             node = cuts[name] = clipped(node, recipe, span, pilots_of(node, recipe))
         parts.append(node)
-    node = parts[0] if len(parts) == 1 else Node.merge(parts, recipe.capacity)
+    node = parts[0] if len(parts) == 1 else Node.merge(parts, _capacity(recipe))
     if not node.n_rows:
         raise EmptyDataError("no row that the tree keeps lies in this window.")
     estimated = sum(part.n_rows for part in cuts.values()) / node.n_rows
@@ -156,6 +157,16 @@ def compose(
     profiles = [] if span.everything else [part.profile for part in parts]
     undated = sum(float(p.seconds.missing.sum()) for p in profiles if p is not None)
     return Window(node, totals, len(parts), estimated, undated / float(node.counts.sum()))
+
+
+def _capacity(recipe: Recipe) -> Capacity:
+    """Capacity of a merge: of a tree made in one pass every class keeps its whole sketch, as its surveys do."""
+
+    def of(objective: str) -> int | Quotas:
+        found = recipe.capacity(objective)
+        return found if isinstance(found, int) else np.where(found == KEEP_ALL, found, recipe.size)
+
+    return of if recipe.one_pass else recipe.capacity
 
 
 def _refined(
