@@ -89,7 +89,7 @@ def test_a_driver_killed_while_it_sketches(folder: Path, whole: CoresetTree, tmp
 
 @pytest.mark.slow
 @pytest.mark.parametrize("passes", [1, 2, 3])
-@pytest.mark.parametrize("write", range(1, 36, 3))
+@pytest.mark.parametrize("write", range(1, 36, 6))
 @pytest.mark.parametrize("done", [False, True])
 def test_a_driver_killed_at_any_write(folder: Path, tmp_path: Path, passes: int, write: int, done: bool) -> None:
     """Nodes, recipes, the manifest, and the sweep of surveys after it."""

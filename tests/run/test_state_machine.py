@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,7 +26,7 @@ from hypothesis.stateful import (
 )
 
 from coretree import CoresetTree, Dataset, ThreadExecutor
-from coretree.errors import DataWarning, EmptyDataError
+from coretree.errors import CoretreeError, DataWarning, EmptyDataError
 from coretree.tree.manifest import MANIFEST_KEY
 from coretree.tree.store import MemoryStore
 from days import FAILURES, Failing, day, numbers_in, opened, tags, write_day
@@ -306,3 +307,53 @@ def test_thousands_of_steps(tmp_path: Path, passes: int, by_id: bool, examples: 
     STEPS.update(done=0, broken=0)
     run(tmp_path, passes=passes, by_id=by_id, examples=examples, steps=50, derandomize=False)
     print(f"passes={passes}, by id: {by_id}: {STEPS['done']} steps, {STEPS['broken']} broken off")
+
+
+# ---- negative controls: what the machine would see -------------------------------------------------------------------
+
+
+def machine(tmp_path: Path, *, by_id: bool = True) -> Days:
+    """A machine that is driven by hand."""
+    for i in range(3):
+        write_day(tmp_path / "data", f"d{i:03d}", day(i))
+    options: dict[str, Any] = {"id": "key"} if by_id else {}
+    CoresetTree(tmp_path / "tree", size=SIZE, fan_in=2).build(opened(tmp_path / "data", **options), client=ONE)
+    members = {"by_id": by_id, "template": tmp_path, "oracle": MemoryStore(), "rewritten": set()}
+    found: Days = type("DaysHere", (Days,), members)()
+    found.copy_the_template()
+    return found
+
+
+def drive(days: Days) -> None:
+    """A row is erased, its file is cut otherwise, another one comes."""
+    days.tree().remove(where={"key": [7]}, data=days.data(), client=ONE)
+    days.erased["" if days.by_id else "d000"] = {7}
+    days.erased_rows_are_nowhere()
+    days.cut_otherwise(leaf_bytes=6_000, broken=None)
+    days.append(n=60, undated=0.0, broken=None)
+    days.it_is_the_tree_of_a_new_build()
+    days.erased_rows_are_nowhere()
+
+
+@pytest.mark.parametrize("by_id", [True, False])
+def test_a_drive_by_hand_is_fine(tmp_path: Path, by_id: bool) -> None:
+    days = machine(tmp_path, by_id=by_id)
+    drive(days)
+    days.teardown()
+
+
+@pytest.mark.parametrize(
+    ("where", "fault"),
+    [
+        ("coretree.run.removal.sweep", lambda store: ()),
+        ("coretree.run.membership.carried_over", lambda leaves, *_: list(leaves)),
+        ("coretree.run.tasks._by_class", lambda columns, ids: (columns, ids)),
+        ("coretree.run.settle.every_node", lambda shape, stored: replace(shape, steps=shape.steps[-1:])),
+    ],
+)
+def test_a_fault_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, fault: Any) -> None:
+    days = machine(tmp_path, by_id=False)
+    monkeypatch.setattr(where, fault)
+    with pytest.raises((AssertionError, CoretreeError)):
+        drive(days)
+    days.teardown()
