@@ -243,9 +243,10 @@ class Dataset:
         if by == "time":
             at = self._time_quantile(1 - test) if cutoff is None else pd.Timestamp(cutoff).timestamp()
         split = Split(by=by, test=test, seed=seed, cutoff=at)
-        return self._side(split), self._side(replace(split, side="test"))
+        return self.on_side(split), self.on_side(replace(split, side="test"))
 
-    def _side(self, split: Split) -> Self:
+    def on_side(self, split: Split | None) -> Self:
+        """The same data, read on one side of a split that is known already (None: all rows)."""
         out = replace(self, selection=split)
         if "scan" in self.__dict__:
             out.__dict__["scan"] = self.scan  # footers are read once

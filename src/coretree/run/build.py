@@ -29,7 +29,7 @@ from coretree.run.tasks import NodeWork, Reading, SurveyWork, leaf_name, read_no
 from coretree.tree.coresets import draw
 from coretree.tree.manifest import Manifest, StoredObject
 from coretree.tree.node import Node, Survey
-from coretree.tree.plan import Plan, digest, plan
+from coretree.tree.plan import Plan, digest, every_node, plan
 from coretree.tree.recipe import Recipe
 from coretree.tree.store import SharedStore, Store, node_key, stored_nodes
 
@@ -129,10 +129,10 @@ def total_bytes(manifest: Manifest) -> int:
 
 
 def plan_leaves(leaves: Sequence[Leaf], recipe: str, fan_in: int, store: Store) -> Plan:
-    """Plan a pass under a recipe's name."""
+    """Plan a pass under a recipe's name: every node that is not stored."""
     names = [leaf_name(leaf, recipe) for leaf in leaves]
     identities = [leaf.identity for leaf in leaves]
-    return plan(names, recipe=recipe, fan_in=fan_in, stored=stored_nodes(store), identities=identities)
+    return every_node(plan(names, recipe=recipe, fan_in=fan_in, identities=identities), stored_nodes(store))
 
 
 def survey_work(data: Dataset, settings: Settings, store: Store) -> SurveyWork:

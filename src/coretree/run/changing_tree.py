@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 from coretree.data.dataset import Dataset
 from coretree.data.fits import recipe_fit
-from coretree.errors import DataWarning
+from coretree.errors import DamagedNodeError, DataWarning, MissingObjectError
 from coretree.run.blas import one_blas_thread
 from coretree.run.build import Progress
 from coretree.run.executor import executor_for
 from coretree.run.membership import Change
+from coretree.run.publish import drop_damaged
+from coretree.run.removal import remove_from
 from coretree.run.settings import Settings
 from coretree.run.stored_tree import StoredTree
-from coretree.run.update import Vanished, absorb_trees, remove_from, update_tree
+from coretree.run.update import Vanished, absorb_trees, update_tree
 from coretree.tree.manifest import Manifest
 
 
@@ -41,9 +44,10 @@ class ChangingTree(StoredTree):
         Parameters
         ----------
         data : Dataset
-            Everything that the tree shall stand for, old files and new, opened as for ``build``.
+            Everything that the tree shall stand for, old files and new, opened as for ``build``. Its footers are read
+            anew.
         vanished : {"drop", "keep"}
-            What to do with leaves of the tree that are not in the dataset.
+            What to do with leaves of the tree whose file is not in the dataset.
         client, progress
             As in ``build``.
 
@@ -57,17 +61,17 @@ class ChangingTree(StoredTree):
             Another process changed the tree in between; nothing of theirs is lost.
         """
         current = self._current()
+        executor = executor_for(client, data=data)
         with one_blas_thread():
-            change = update_tree(
-                self.store,
-                current,
-                self.settings,
-                data,
-                executor_for(client, data=data),
-                progress,
-                vanished=vanished,
-                now=_now(),
-            )
+            try:
+                change = update_tree(
+                    self.store, current, self.settings, data, executor, progress, vanished=vanished, now=_now()
+                )
+            except DamagedNodeError:
+                drop_damaged(self.store)  # and make them again, as far as the dataset has their rows
+                change = update_tree(
+                    self.store, current, self.settings, data, executor, progress, vanished=vanished, now=_now()
+                )
         self._forget()
         self._warn_of_misfit(current[0])
         return change
@@ -92,7 +96,8 @@ class ChangingTree(StoredTree):
             erased; the columns are read to find them, and then only the leaves that hold any.
         data : Dataset, optional
             To erase rows: the dataset that the tree was built from. Its files are not touched; the rows stay out of
-            the tree also when it is updated, as long as an ``id`` column or their unchanged file names them.
+            the tree also when it is updated, as long as an ``id`` column names them, wherever they turn up again, or
+            their file is the same. For that the manifest keeps their identities, which are hashes.
         client, progress
             As in ``build``.
         """
@@ -121,8 +126,9 @@ class ChangingTree(StoredTree):
         ConfigError
             Two trees hold a leaf of the same path.
         """
+        theirs = [(other.path, other._current()[0], other.store) for other in others]
         with one_blas_thread():
-            change = absorb_trees(self.store, self._current(), self.settings, others, executor_for(client), _now())
+            change = absorb_trees(self.store, self._current(), self.settings, theirs, executor_for(client), _now())
         self._forget()
         return change
 
@@ -130,7 +136,19 @@ class ChangingTree(StoredTree):
         """Say where leaves that are new since another manifest no longer fit the recipe."""
         known = {leaf.name for leaf in before.leaves}
         chosen = [leaf.name not in known for leaf in self.manifest_.leaves]
-        if any(chosen):
+        if not any(chosen):
+            return
+        split, nodes = self.recipe_.split, self.manifest_.nodes
+        if split is not None and split.by == "time":
+            new = [leaf for leaf in self.manifest_.leaves if leaf.name not in known]
+            if not any(nodes[leaf.name].n_rows for leaf in new):
+                message = (
+                    f"{self.path}: no row of the {len(new)} new leaves is before the split's cutoff, which is frozen: "
+                    "all of them are held out. To learn from them, build a new tree with a later cutoff."
+                )
+                warnings.warn(message, DataWarning, stacklevel=3)
+                return
+        with suppress(MissingObjectError):  # where another process has gone on from here and swept
             recipe, reference = self.recipe_, self._node(before.root).profile
             found = recipe_fit(self._profile(chosen), recipe.preparation, reference=reference, classes=recipe.classes)
             for sentence in found:

@@ -16,10 +16,11 @@ from coretree.run.blas import one_blas_thread
 from coretree.run.build import BuildSummary, Progress, build_tree, check_executor, source_name, total_bytes
 from coretree.run.changing_tree import ChangingTree
 from coretree.run.executor import Executor, executor_for
-from coretree.run.membership import Frozen, scanned, settle
+from coretree.run.membership import Frozen, check_same, scanned
 from coretree.run.memory import node_bytes
 from coretree.run.publish import drop_damaged
 from coretree.run.settings import Exact, Settings
+from coretree.run.settle import settle
 from coretree.tree.addresses import open_store
 from coretree.tree.store import Store
 
@@ -185,16 +186,16 @@ class CoresetTree(ChangingTree):
             Anything wrong with the data, before or while it is read.
         """
         executor = executor_for(client, data=data)
+        if like is not None:
+            check_same(data, like.recipe_)
+            self.settings, data = like.settings, data.on_side(like.recipe_.split)
         scan = data.scan
         merge_bytes = node_bytes(self.size, len(scan.schema.features), self.fan_in, N_SKETCHES)
         check_executor(executor, self.store, scan.leaves, merge_bytes)
-        if like is not None and not self.is_built:
-            with one_blas_thread():
-                self.summary_ = self._built_like(data, like, executor, progress)
-            return self
         if self.is_built:
             self._forget()
-            if self.manifest_.settings.get("source") != source_name(data, self.settings):
+            same = self.manifest_.settings.get("source") == source_name(data, self.settings)
+            if not same or (like is not None and self.manifest_.recipe != like.manifest_.recipe):
                 raise OutputExistsError(
                     f"{self.path}: a tree of other data, split or settings is here already. Give another folder, "
                     "or remove this one; nothing was changed."
@@ -204,24 +205,25 @@ class CoresetTree(ChangingTree):
             return self
         with one_blas_thread():  # what is frozen between the passes has the same bits whatever the number of cores
             try:
-                self.summary_ = build_tree(data, self.settings, self.store, executor, progress)
+                self.summary_ = self._built(data, like, executor, progress)
             except DamagedNodeError:
                 # what a killed run left behind is damaged; nothing was published, so it can go and be made again
                 drop_damaged(self.store)
-                self.summary_ = build_tree(data, self.settings, self.store, executor, progress)
+                self.summary_ = self._built(data, like, executor, progress)
         self._forget()
         return self
 
-    def _built_like(
-        self, data: Dataset, like: CoresetTree, executor: Executor, progress: Progress | None
+    def _built(
+        self, data: Dataset, like: CoresetTree | None, executor: Executor, progress: Progress | None
     ) -> BuildSummary:
-        """Build under the frozen recipe of another tree."""
-        self.settings = like.settings
+        """Build, under the frozen recipe of another tree if there is one."""
+        if like is None:
+            return build_tree(data, self.settings, self.store, executor, progress)
         frozen = Frozen.of(like.store, like.manifest_, like.settings)
         for recipe in (frozen.recipe, frozen.refined):
             if recipe is not None:
                 self.store.put(recipe.key, recipe.to_bytes())
         notes = {"source": source_name(data, self.settings), "data": data.to_dict(), "where": data.scan.where}
-        members = scanned(data, frozen, {})
-        manifest, n_made, _ = settle(members, data, frozen, self.store, executor, progress, before=None, notes=notes)
-        return BuildSummary(len(members), len(manifest.nodes), n_made, total_bytes(manifest))
+        members = scanned(data, frozen, None, {})
+        done = settle(members, data, frozen, self.store, executor, progress, before=None, notes=notes)
+        return BuildSummary(len(members), len(done.manifest.nodes), done.n_made, total_bytes(done.manifest))

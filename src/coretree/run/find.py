@@ -1,8 +1,8 @@
-"""Find rows by value: their identities, from the columns that the question names alone."""
+"""Find rows by value or by identity, reading no more columns than the question names."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from coretree.data.clean import clean
-from coretree.data.dataset import leaf_chunks
+from coretree.data.dataset import DaskSource, Dataset, FrameSource, leaf_chunks
 from coretree.data.scan import Leaf
 from coretree.errors import ConfigError
+from coretree.run.frontier import Job
 from coretree.run.tasks import Reading
 
 
@@ -29,20 +30,44 @@ def ids_where(
     ConfigError
         A column is not there, or a value cannot be one of its type.
     """
-    plain = replace(
-        reading.schema, features=(), target=None, task=None, time=None, group=None, weight=None, carried=tuple(where)
-    )
-    found = []
-    for chunk in leaf_chunks(leaf, plain, frame):
+    found, plain = [], _plain(reading, tuple(where))
+    for chunk in leaf_chunks(leaf, plain.schema, frame):
         mask = np.ones(chunk.table.num_rows, np.bool_)
         for name, wanted in where.items():
             mask &= _matches(chunk.table, name, wanted, chunk.path)
-        if not mask.any():
-            continue
-        columns = clean(chunk, plain, reading.clean)
-        ids, _ = Reading(plain, reading.clean, None).select(columns)
-        found.append(ids[mask[(columns.offsets - np.uint64(chunk.offset)).astype(np.intp)]])
+        if mask.any():
+            columns = clean(chunk, plain.schema, plain.clean)
+            ids, _ = plain.select(columns)
+            found.append(ids[mask[(columns.offsets - np.uint64(chunk.offset)).astype(np.intp)]])
     return np.concatenate(found) if found else np.zeros(0, np.uint64)
+
+
+def ids_among(leaf: Leaf, reading: Reading, wanted: Collection[int], frame: pd.DataFrame | None) -> list[int]:
+    """Those of some identities that a leaf holds, in order."""
+    among = np.fromiter(wanted, np.uint64, len(wanted))
+    # places need no column at all, but a chunk has to have one
+    plain = _plain(reading, () if reading.schema.id is not None else reading.schema.columns[:1])
+    chunks = leaf_chunks(leaf, plain.schema, frame)
+    found = [np.intersect1d(plain.select(clean(c, plain.schema, plain.clean))[0], among) for c in chunks]
+    return sorted({int(i) for part in found for i in part})
+
+
+def frames_of(data: Dataset) -> Callable[[Leaf], pd.DataFrame | None]:
+    """How the rows of a leaf are had in this process: None where they are read from its file."""
+    if isinstance(data.source, FrameSource):
+        return data.frame_part
+    if isinstance(data.source, DaskSource):
+        from coretree.run.on_dask import PartitionsHere
+
+        parts = PartitionsHere(data.source.frame)
+        return lambda leaf: parts(Job("find", leaf))
+    return lambda _: None
+
+
+def _plain(reading: Reading, carried: tuple[str, ...]) -> Reading:
+    """The same rows of both sides of a split, by some columns and by what identifies them."""
+    roles: dict[str, Any] = dict.fromkeys(("target", "task", "time", "group", "weight"))
+    return Reading(replace(reading.schema, features=(), carried=carried, **roles), reading.clean, None)
 
 
 def _matches(table: pa.Table, name: str, wanted: Any, path: str) -> npt.NDArray[np.bool_]:

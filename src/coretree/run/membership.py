@@ -1,24 +1,26 @@
-"""A tree's leaves, changed: planning again under the frozen recipe makes what is missing and publishes the result."""
+"""Which leaves a changed tree shall have: those it has, those of a dataset, and what all of them are made under."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from coretree.data.dataset import Dataset
-from coretree.data.scan import Leaf
-from coretree.errors import ConfigError, DataWarning, EmptyDataError, SchemaError, StoreError
-from coretree.run.build import Progress, carry_out, survey_work
-from coretree.run.executor import Executor
-from coretree.run.publish import describe_stored, entry_of, versions
+import pandas as pd
+import pyarrow as pa
+
+from coretree.data.dataset import Dataset, FrameSource
+from coretree.data.scan import Leaf, Scan
+from coretree.data.schema import Roles
+from coretree.errors import ConfigError, SchemaError
+from coretree.run.build import survey_work
+from coretree.run.erasures import Erased, carried_over
+from coretree.run.find import frames_of
+from coretree.run.publish import entry_of
 from coretree.run.settings import Settings
 from coretree.run.tasks import NodeWork, Reading, SurveyWork
-from coretree.tree.manifest import LeafEntry, Manifest, StoredObject, commit
-from coretree.tree.plan import Plan, plan
+from coretree.tree.manifest import LeafEntry, Manifest
 from coretree.tree.recipe import Recipe, load_recipe
-from coretree.tree.store import Store, stored_nodes
+from coretree.tree.store import Store
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,30 @@ class Member:
     leaf: Leaf | None = None
 
     @property
+    def path(self) -> str:
+        """Path relative to the dataset; of a frame, the name of the partition."""
+        return str(self.entry.extra.get("path", self.entry.identity))
+
+    @property
     def order(self) -> tuple[str, int]:
-        """Leaf order: path, then row group."""
+        """Leaf order, that of a scan: path, then row group; of a frame, the number of the row or the partition.
+
+        Examples
+        --------
+        >>> rows = [Member(LeafEntry(f"rows-{low}", "", "", 1)) for low in (1000, 0, 200)]
+        >>> [member.path for member in sorted(rows, key=lambda member: member.order)]
+        ['rows-0', 'rows-200', 'rows-1000']
+        """
         groups = self.entry.extra.get("row_groups", ())
-        return str(self.entry.extra.get("path", self.entry.identity)), int(groups[0]) if groups else -1
+        if groups:
+            return self.path, int(groups[0])
+        frame, _, number = self.path.rpartition("-")
+        return frame, int(number)
+
+    @property
+    def file(self) -> str:
+        """What is replaced as a whole: the file, or the frame."""
+        return self.order[0]
 
 
 @dataclass(frozen=True)
@@ -81,20 +103,36 @@ class Frozen:
         refined = None if manifest.refined is None else load_recipe(store, manifest.refined[0])
         return cls(settings, load_recipe(store, manifest.recipe), refined)
 
-    def works(self, data: Dataset, store: Store) -> list[tuple[Recipe, str, Any]]:
+    @property
+    def reading(self) -> Reading:
+        """How leaves become rows."""
+        return Reading(self.recipe.schema, self.recipe.clean, self.recipe.split)
+
+    @property
+    def by_id(self) -> bool:
+        """Whether a column names the rows."""
+        return self.recipe.schema.id is not None
+
+    def works(self, store: Store) -> list[tuple[Recipe, str, Any]]:
         """Each pass that leaves nodes for good: its recipe, the name that its leaves carry, its work."""
-        reading = Reading(self.recipe.schema, self.recipe.clean, self.recipe.split)
+        # of the recipe's schema, whatever columns the files have got since: the survey's name depends on it
         survey: SurveyWork = replace(
-            survey_work(data, self.settings, store), reading=reading, leaf_size=self.recipe.leaf_size
+            survey_work(self.nowhere(), self.settings, store), reading=self.reading, leaf_size=self.recipe.leaf_size
         )
         if self.recipe.one_pass:
             return [(self.recipe, survey.name, survey)]
         found: list[tuple[Recipe, str, Any]] = [
-            (self.recipe, self.recipe.name, NodeWork(reading, self.recipe.name, store, survey.name))
+            (self.recipe, self.recipe.name, NodeWork(self.reading, self.recipe.name, store, survey.name))
         ]
         if self.refined is not None:
-            found.append((self.refined, self.refined.name, NodeWork(reading, self.refined.name, store, None)))
+            found.append((self.refined, self.refined.name, NodeWork(self.reading, self.refined.name, store, None)))
         return found
+
+    def nowhere(self) -> Dataset:
+        """A dataset without a leaf, for changes that read no row."""
+        out = Dataset(FrameSource(pd.DataFrame()), Roles(), self.recipe.clean)
+        out.__dict__["scan"] = Scan("no data", self.recipe.schema, pa.schema([]), (), 0, 0, 0, 0)
+        return out
 
 
 def members_of(manifest: Manifest) -> list[Member]:
@@ -102,120 +140,23 @@ def members_of(manifest: Manifest) -> list[Member]:
     return [Member(entry) for entry in manifest.leaves]
 
 
-def scanned(data: Dataset, frozen: Frozen, known: Mapping[str, LeafEntry]) -> list[Member]:
-    """The leaves of a dataset as members; rows that were erased stay so while their place still names them.
+def scanned(data: Dataset, frozen: Frozen, manifest: Manifest | None, erased: Erased) -> list[Member]:
+    """The leaves of a dataset as members; rows that were erased stay so as long as something names them.
 
     Raises
     ------
     ConfigError, SchemaError
         The dataset is read or split in another way than the recipe, or has other columns.
     """
-    _check_same(data, frozen.recipe)
-    found = []
-    for leaf in data.scan.leaves:
-        old = known.get(leaf.identity)
-        erased = tuple(old.extra.get("erased", ())) if old is not None else ()
-        if erased and old is not None and old.fingerprint != leaf.fingerprint and frozen.recipe.schema.id is None:
-            warnings.warn(
-                f"{leaf.path}: {len(erased)} rows of this file were erased by their position, and the file is another "
-                "one now: all its rows are taken. Erase them again if they are still there.",
-                DataWarning,
-                stacklevel=4,
-            )
-            erased = ()
-        leaf = replace(leaf, erased=erased)
-        found.append(Member(entry_of(leaf, ""), leaf))
-    return found
-
-
-def settle(
-    members: Sequence[Member],
-    data: Dataset,
-    frozen: Frozen,
-    store: Store,
-    executor: Executor,
-    progress: Progress | None,
-    *,
-    before: tuple[Manifest, str] | None,
-    notes: Mapping[str, Any],
-) -> tuple[Manifest, int, int]:
-    """Make what is missing of a tree over some leaves, and commit it.
-
-    Parameters
-    ----------
-    members : sequence of Member
-        In any order; a leaf whose node is stored need not be readable.
-    data : Dataset
-        Where rows in memory or in Dask are found.
-    before : (Manifest, token) or None
-        What the change is based on.
-    notes : mapping
-        What to change in the manifest's settings.
-
-    Returns
-    -------
-    (manifest, n_made, n_merged)
-
-    Raises
-    ------
-    EmptyDataError
-        No leaf is left.
-    WriteConflictError
-        Another writer committed in between.
-    """
-    ordered = sorted(members, key=lambda member: member.order)
-    if not ordered:
-        raise EmptyDataError("no leaf would be left; delete the tree's folder instead. Nothing was changed.")
-    shapes: list[Plan] = []
-    made: dict[str, StoredObject] = {}
-    works = frozen.works(data, store)
-    under = works[0][1]
-    for recipe, name, work in works:
-        shape = _plan(ordered, name, frozen.settings.fan_in, store)
-        shapes.append(shape)
-        leaves = [_readable(member, shape, i) for i, member in enumerate(ordered)]
-        stage = "refine" if recipe is frozen.refined else "sketch"
-        made |= carry_out(executor, shape, leaves, data, work, stage, progress)
-    old = {} if before is None else before[0].nodes
-    objects = {
-        name: made.get(name) or old.get(name) or describe_stored(store, name)
-        for shape in shapes
-        for name in shape.nodes
-    }
-    entries = tuple(
-        replace(member.entry, name=name) for member, name in zip(ordered, shapes[0].names_of_leaves, strict=True)
+    check_same(data, frozen.recipe)
+    known = {} if manifest is None else {leaf.identity: leaf for leaf in manifest.leaves}
+    leaves = carried_over(
+        data.scan.leaves, known, erased, frozen.reading, frames_of(data) if erased else lambda _: None
     )
-    settings = {**(before[0].settings if before is not None else {}), **frozen.settings.to_dict(), **notes}
-    refined = None if frozen.refined is None else {"recipe": frozen.refined.name, "root": shapes[-1].root}
-    kept = {**settings, "refined": refined, "under": under}
-    manifest = Manifest(shapes[0].root, frozen.recipe.name, entries, frozen.settings.fan_in, objects, kept, versions())
-    commit(store, manifest, expected=None if before is None else before[1])
-    merges = sum(1 for shape in shapes for name, children in shape.nodes.items() if children and name in made)
-    return manifest, len(made), merges
+    return [Member(entry_of(leaf, ""), leaf) for leaf in leaves]
 
 
-def _plan(members: Sequence[Member], name: str, fan_in: int, store: Store) -> Plan:
-    names = [member.entry.node_under(name) for member in members]
-    identities = [member.entry.identity for member in members]
-    repeated = {i for i in identities if identities.count(i) > 1} if len(set(identities)) < len(identities) else set()
-    if repeated:
-        raise ConfigError(
-            f"leaf '{min(repeated)}' is there twice: rows are identified by their path in the dataset. Open each site "
-            "with paths of its own, such as Dataset.from_parquet('sites/a/') below a common folder."
-        )
-    return plan(names, recipe=name, fan_in=fan_in, stored=stored_nodes(store), identities=identities)
-
-
-def _readable(member: Member, shape: Plan, i: int) -> Leaf | None:
-    if member.leaf is None and any(step.leaf == i for step in shape.steps):
-        raise StoreError(
-            f"the node of leaf '{member.entry.identity}' is not stored, and its rows are not in the dataset given. "
-            "Call update(data) with a dataset that has them."
-        )
-    return member.leaf
-
-
-def _check_same(data: Dataset, recipe: Recipe) -> None:
+def check_same(data: Dataset, recipe: Recipe) -> None:
     """Refuse a dataset that would be read in another way than the tree's leaves were."""
     if data.clean != recipe.clean:
         raise ConfigError("the dataset has other cleaning rules than the tree; open it with the same clean=.")

@@ -15,7 +15,7 @@ from coretree.errors import DamagedNodeError
 from coretree.run.settings import Settings
 from coretree.run.tasks import described
 from coretree.tree.codec import decode
-from coretree.tree.manifest import LeafEntry, Manifest, StoredObject, commit
+from coretree.tree.manifest import LeafEntry, Manifest, StoredObject, commit, load
 from coretree.tree.node import Node, Survey
 from coretree.tree.plan import Plan
 from coretree.tree.recipe import Recipe
@@ -81,9 +81,9 @@ def describe_stored(store: Store, name: str) -> StoredObject:
 
 
 def drop_damaged(store: Store) -> None:
-    """Remove every node that does not decode; the next build makes it again."""
-    for name in sorted(stored_nodes(store)):
-        key = node_key(name)
+    """Remove every node and recipe that does not decode; the next build makes them again."""
+    recipes = store.names("recipes/") if load(store) is None else []  # of a finished tree nobody could make it again
+    for key in [*(node_key(name) for name in sorted(stored_nodes(store))), *recipes]:
         try:
             decode(store.get(key), where=key)
         except DamagedNodeError:

@@ -11,7 +11,8 @@ from coretree.data.drift import Drift, drift
 from coretree.data.profile import Profile
 from coretree.errors import ConfigError, MissingObjectError, StoreError
 from coretree.run.blas import one_blas_thread
-from coretree.run.selection import Time, decayed, in_folders, seconds_of
+from coretree.run.selection import Time, check_folders, decayed, in_folders, span_of
+from coretree.run.sweep import fence, sweep
 from coretree.run.tasks import read_node, read_survey
 from coretree.tree import inspect
 from coretree.tree.coresets import Coreset, Pilot, make_coreset, pilots_of
@@ -75,7 +76,7 @@ class StoredTree:
     @cached_property
     def root_(self) -> Node:
         """The root node."""
-        return self._node(self.manifest_.root)
+        return self._again(lambda: self._node(self.manifest_.root))
 
     @property
     def profile_(self) -> Profile:
@@ -120,7 +121,8 @@ class StoredTree:
             "uniform" alone.
         start, end : str, Timestamp or seconds, optional
             Event times from ``start`` on and before ``end``, in UTC. A leaf that lies across an edge counts with its
-            stored rows inside; its sums are estimates, and the report says what share of the rows that is.
+            stored rows inside; its sums are estimates, and the report says what share of the rows that is. Rows
+            without a time belong to their leaf: they count where all of it is inside, which the report says too.
         where : mapping of partition column to value or values, optional
             Leaves whose ``column=value`` folders have these values.
         half_life : str or seconds, optional
@@ -134,7 +136,7 @@ class StoredTree:
             No row is in the window.
         """
         objective = objective or self.recipe_.objectives[0]
-        span = Span(seconds_of(start), seconds_of(end))
+        span = span_of(start, end)
         with one_blas_thread():  # the same bits whatever the number of cores
             if span.everything and where is None:
                 core = self._again(
@@ -146,23 +148,21 @@ class StoredTree:
 
     def _windowed(self, window: Window, size: int | None, objective: str) -> Coreset:
         core = make_coreset(window.node, self.recipe_, size=size, objective=objective, at=window.totals)
-        if not window.estimated_share:
-            return core
-        note = (
-            f"{window.estimated_share:.1%} of the rows come from leaves that the window cuts: their sums are estimates"
-        )
-        return replace(core, report=replace(core.report, warnings=(*core.report.warnings, note)))
+        notes = []
+        if window.estimated_share:
+            share = f"{window.estimated_share:.1%} of the rows come from leaves that the window cuts"
+            notes.append(f"{share}: their sums are estimates")
+        if window.undated_share:
+            share = f"{window.undated_share:.2%} of the weight"
+            notes.append(f"{share} is that of rows without a time: they count where all of their leaf lies inside")
+        return replace(core, report=replace(core.report, warnings=(*core.report.warnings, *notes)))
 
     def window(self, start: Time = None, end: Time = None, where: Mapping[str, Any] | None = None) -> Window:
         """The rows of a window as one node, made of as few stored nodes as possible; see ``coreset``."""
-        return self._again(lambda: self._compose(Span(seconds_of(start), seconds_of(end)), where))
+        return self._again(lambda: self._compose(span_of(start, end), where))
 
     def _compose(self, span: Span, where: Mapping[str, Any] | None) -> Window:
         manifest, recipe = self.manifest_, self.recipe_
-        if not span.everything and recipe.schema.time is None:
-            raise ConfigError(
-                "a window needs to know the time column: name it with time=... when you open the dataset."
-            )
         wanted = self._wanted(span, where)
         shapes = inspect.shapes_of(manifest)
         refined = None
@@ -174,6 +174,12 @@ class StoredTree:
     def _wanted(self, span: Span, where: Mapping[str, Any] | None) -> list[int]:
         """Of each leaf, whether all its rows are wanted, some, or none."""
         manifest, found = self.manifest_, []
+        if not span.everything and self.recipe_.schema.time is None:
+            raise ConfigError(
+                "a window needs to know the time column: name it with time=... when you open the dataset."
+            )
+        if where is not None:
+            check_folders(manifest.leaves, where)
         for leaf in manifest.leaves:
             inside = span.covers(manifest.nodes[leaf.name])
             found.append(inside if where is None or in_folders(leaf, where) else NOTHING)
@@ -204,17 +210,19 @@ class StoredTree:
         -------
         coretree.data.drift.Drift
         """
-        now = self._touching(current)
-        then = [not t for t in now] if reference is None else self._touching(reference)
-        return drift(self._profile(then), self._profile(now), self.recipe_.schema)
+
+        def compared() -> Drift:
+            now = self._touching(current)
+            then = [not t for t in now] if reference is None else self._touching(reference)
+            return drift(self._profile(then), self._profile(now), self.recipe_.schema)
+
+        return self._again(compared)
 
     def _touching(self, window: tuple[Time, Time] | Mapping[str, Any] | None) -> list[bool]:
         if window is None:
             raise ConfigError("drift needs current=(start, end), or current={partition column: value}.")
-        if isinstance(window, Mapping):
-            return [in_folders(leaf, window) for leaf in self.manifest_.leaves]
-        span = Span(seconds_of(window[0]), seconds_of(window[1]))
-        return [wanted != NOTHING for wanted in self._wanted(span, None)]
+        span, where = (Span(), window) if isinstance(window, Mapping) else (span_of(*window), None)
+        return [wanted != NOTHING for wanted in self._wanted(span, where)]
 
     def _profile(self, chosen: list[bool]) -> Profile:
         shape = inspect.shapes_of(self.manifest_)[0]
@@ -224,17 +232,25 @@ class StoredTree:
 
     def verify(self) -> inspect.Verification:
         """Check every checksum, name and sum of the stored tree; see ``coretree tree verify``."""
-        return inspect.verify(self.store, self._current()[0])
+        while True:
+            manifest, version = self._current()
+            found = inspect.verify(self.store, manifest)
+            if found or self._current()[1] == version:  # else it was replaced meanwhile, and parts of it swept
+                return found
 
     def gc(self, *, dry_run: bool = False) -> tuple[str, ...]:
         """Delete stored nodes that the tree no longer needs, and return their keys; never one that it does.
 
-        Not while another process builds or updates this tree: what it has made so far would go with them.
+        Not while another process builds the tree for the first time. An update that is under way somewhere ends with
+        a ``WriteConflictError``, as what it has made so far goes, and does its work again when it is called again.
         """
-        keys = inspect.unreachable(self.store, self._current()[0])
-        for key in () if dry_run else keys:
-            self.store.delete(key)
-        return keys
+        current = self._current()
+        keys = inspect.unreachable(self.store, current[0])
+        if dry_run:
+            return keys
+        if keys:
+            fence(self.store, current)
+        return sweep(self.store)
 
     def diff(self, other: StoredTree) -> dict[str, Any]:
         """Leaves that ``other`` has added, removed or changed against this tree."""

@@ -158,9 +158,7 @@ class SurveyWork:
 
     def survey(self, columns: Columns, ids: Ids) -> Survey:
         """One chunk."""
-        if isinstance(columns.target, Coded):  # one gather, after which every class is a slice
-            order = grouped(columns.target.codes)
-            columns, ids = columns.at(order), ids[order]
+        columns, ids = _by_class(columns, ids)
         block = numeric_block(columns)
         found = profile_of(columns, block, self.settings.prepare)
         if not len(columns):
@@ -215,7 +213,8 @@ class NodeWork:
         for columns, ids in self._rows(leaf, frame):
             parts.append(sketch_rows(recipe, columns, ids))
             if self.survey is not None and seen is None:
-                profiles.append(profile_of(columns, numeric_block(columns), recipe.preparation.rules))
+                ordered, _ = _by_class(columns, ids)  # as in pass 1: sums taken in another order have other bits
+                profiles.append(profile_of(ordered, numeric_block(ordered), recipe.preparation.rules))
         node = Node.merge(parts, recipe.leaf_capacity)
         if profiles:
             seen = sum(profiles[1:], profiles[0])
@@ -260,6 +259,14 @@ def read_node(store: Store, name: str) -> Node:
 def recipe_of(store: Store, name: str) -> Recipe:
     """A recipe, read once a process."""
     return load_recipe(store, name)
+
+
+def _by_class(columns: Columns, ids: Ids) -> tuple[Columns, Ids]:
+    """Rows class by class: one gather, after which every class is a slice."""
+    if not isinstance(columns.target, Coded):
+        return columns, ids
+    order = grouped(columns.target.codes)
+    return columns.at(order), ids[order]
 
 
 def _classes(columns: Columns) -> tuple[npt.NDArray[Any], tuple[Level | None, ...]]:

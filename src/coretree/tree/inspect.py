@@ -87,13 +87,17 @@ def _node_problems(store: Store, manifest: Manifest, name: str, sums: dict[str, 
             return [f"{key}: its {len(data):,} bytes are not those of the manifest"]
         if decode(data, where=key)[1]["kind"] == "survey":
             profile = Survey.from_bytes(data, where=key).profile
-            sums[name] = np.array([profile.n_rows, profile.weight])
+            n_rows = profile.n_rows
+            sums[name] = np.array([n_rows, profile.weight])
         else:
             node = Node.from_bytes(data, where=key)
+            n_rows = node.n_rows if node.profile is not None else known.n_rows
             totals = [float(t.loss) for _, t in sorted(node.totals.items())]
             sums[name] = np.concatenate([node.rows, node.counts, totals])
     except CoretreeError as error:
         return [str(error)]
+    if n_rows != known.n_rows:
+        return [f"{key}: it stands for {n_rows:,} rows, but the manifest says {known.n_rows:,}"]
     return []
 
 
@@ -118,7 +122,7 @@ def compare(ours: Manifest, theirs: Manifest) -> dict[str, Any]:
         "added": sorted(other.keys() - mine.keys()),
         "removed": sorted(mine.keys() - other.keys()),
         "changed": sorted(k for k in mine.keys() & other.keys() if content(mine[k]) != content(other[k])),
-        "n_rows": [ours.n_rows, theirs.n_rows],
+        "n_rows": [found.nodes[found.root].n_rows for found in (ours, theirs)],
         "shared_nodes": len(ours.nodes.keys() & theirs.nodes.keys()),
     }
 

@@ -34,7 +34,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal, TypeAlias
 
@@ -213,6 +213,23 @@ def plan(
         levels.append(tuple(name for name, _ in level))
     root = level[0][0]
     return Plan(root, _missing(root, nodes, levels[0], frozenset(stored)), tuple(levels), nodes)
+
+
+def every_node(shape: Plan, stored: Collection[str]) -> Plan:
+    """The same shape, with a step for every node that is not stored: also below nodes that are.
+
+    For trees that keep all their nodes: one that was lost or damaged has to be made again though nothing is merged
+    from it.
+
+    Examples
+    --------
+    >>> whole = plan(["a", "b"], recipe="r")
+    >>> [step.name for step in every_node(whole, ["a", whole.root]).steps]
+    ['b']
+    """
+    leaves = [Step(name, "leaf", leaf=i) for i, name in enumerate(shape.names_of_leaves)]
+    merges = [Step(name, "merge", children) for name, children in shape.nodes.items() if children]
+    return replace(shape, steps=tuple(step for step in (*leaves, *merges) if step.name not in stored))
 
 
 def _check(leaf_names: Sequence[str], identities: Sequence[str], fan_in: int) -> None:

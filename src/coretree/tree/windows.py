@@ -16,12 +16,13 @@ import numpy.typing as npt
 
 from coretree.coreset.calibrate import calibrate, counts_only
 from coretree.coreset.class_sketches import ClassSketches
+from coretree.coreset.quotas import KEEP_ALL, Quotas
 from coretree.coreset.totals import Totals, totals_at
 from coretree.data.encode import design
 from coretree.errors import EmptyDataError
 from coretree.tree.coresets import Pilot, draw, pilots_of, target_of
 from coretree.tree.manifest import StoredObject
-from coretree.tree.node import AnySketch, Node
+from coretree.tree.node import AnySketch, Capacity, Node
 from coretree.tree.plan import Plan
 from coretree.tree.recipe import Recipe
 
@@ -42,7 +43,7 @@ class Span:
         return self.start is None and self.end is None
 
     def holds(self, seconds: npt.NDArray[np.float64]) -> Mask:
-        """Mask of the times inside; a missing one is outside of every window."""
+        """Mask of the times inside; a missing one is outside."""
         if self.everything:
             return np.ones(len(seconds), np.bool_)
         inside = ~np.isnan(seconds)
@@ -103,12 +104,15 @@ class Window:
         Stored nodes that were read for it.
     estimated_share : float
         Share of the rows that comes from leaves on the border, whose sums are estimates.
+    undated_share : float
+        Share of the weight that rows without a time have; they count where all of their leaf lies inside.
     """
 
     node: Node
     totals: Mapping[str, Pilot]
     n_nodes: int
     estimated_share: float
+    undated_share: float = 0.0
 
 
 def compose(
@@ -143,14 +147,26 @@ def compose(
         if cut:
             node = cuts[name] = clipped(node, recipe, span, pilots_of(node, recipe))
         parts.append(node)
-    node = parts[0] if len(parts) == 1 else Node.merge(parts, recipe.capacity)
+    node = parts[0] if len(parts) == 1 else Node.merge(parts, _capacity(recipe))
     if not node.n_rows:
         raise EmptyDataError("no row that the tree keeps lies in this window.")
     estimated = sum(part.n_rows for part in cuts.values()) / node.n_rows
     totals = pilots_of(node, recipe)
     if refined is not None:
         totals = _refined(wanted, span, main, refined)
-    return Window(node, totals, len(parts), estimated)
+    profiles = [] if span.everything else [part.profile for part in parts]
+    undated = sum(float(p.seconds.missing.sum()) for p in profiles if p is not None)
+    return Window(node, totals, len(parts), estimated, undated / float(node.counts.sum()))
+
+
+def _capacity(recipe: Recipe) -> Capacity:
+    """Capacity of a merge: of a tree made in one pass every class keeps its whole sketch, as its surveys do."""
+
+    def of(objective: str) -> int | Quotas:
+        found = recipe.capacity(objective)
+        return found if isinstance(found, int) else np.where(found == KEEP_ALL, found, recipe.size)
+
+    return of if recipe.one_pass else recipe.capacity
 
 
 def _refined(
