@@ -151,8 +151,10 @@ class Totals:
         return all(bool(np.isfinite(value).all()) for value in sums)
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
-        """Return the arrays that rebuild the totals exactly; a missing Hessian is left out."""
+        """Return the arrays that rebuild the totals exactly: of the Hessian the upper triangle, none where it lacks."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
+        if self.hessian is not None:
+            values["hessian"] = self.hessian[np.triu_indices(len(self.hessian))]
         return {name: np.asarray(value) for name, value in values.items() if value is not None}
 
     @classmethod
@@ -165,7 +167,7 @@ class Totals:
             sums=state["sums"],
             loss=float(state["loss"]),
             gradient=state["gradient"],
-            hessian=state.get("hessian"),
+            hessian=_symmetric(state["hessian"], len(state["gradient"])) if "hessian" in state else None,
         )
 
 
@@ -242,7 +244,16 @@ def totals_at(
     if H is not None and thinned:
         H += _thinned_hessian(X, y, weight, state, kind, thin)
     counts = np.bincount(codes, weight, minlength=K).astype(np.float64)
+    if H is not None:  # BLAS may round the two halves apart; the stored one counts
+        H = _symmetric(H[np.triu_indices(p)], p)
     return Totals(len(X), float(weight.sum()), counts, sums, loss, g, H)
+
+
+def _symmetric(upper: Float, p: int) -> Float:
+    """The matrix (p, p) of an upper triangle, row by row."""
+    H = np.zeros((p, p))
+    H[np.triu_indices(p)] = upper
+    return np.asarray(H + np.triu(H, 1).T, np.float64)
 
 
 def _thinned_hessian(

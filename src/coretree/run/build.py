@@ -36,9 +36,9 @@ from coretree.tree.store import SharedStore, Store, node_key, stored_nodes
 Progress = Callable[[str, int, int], None]
 PILOT_ROWS, PILOT_ROWS_A_COLUMN, MOST_PILOT_ROWS = 4_000, 50, 20_000
 TYPICAL_LEVELS = 10  # of a categorical column, before anyone has seen it
-LEAF_SLACK = 4  # a leaf keeps so many times its even share of the root
+LEAF_SLACK = 1.5  # a leaf keeps so many times its even share of the root
 LEAST_LEAF_ROWS = 1_000
-LEAF_ROWS_PER_KEPT = 64
+LEAF_ROWS_PER_KEPT = 256
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def _leaf_size(data: Dataset, settings: Settings) -> int:
     leaves = data.scan.leaves
     even_share = -(-settings.size // max(1, len(leaves)))
     rows = sum(leaf.n_rows for leaf in leaves) // max(1, len(leaves))
-    return min(settings.size, max(LEAST_LEAF_ROWS, LEAF_SLACK * even_share, rows // LEAF_ROWS_PER_KEPT))
+    return min(settings.size, max(LEAST_LEAF_ROWS, int(LEAF_SLACK * even_share), rows // LEAF_ROWS_PER_KEPT))
 
 
 def carry_out(
