@@ -232,7 +232,7 @@ def test_residual_rows_feed_regression_trees_from_a_tenth_of_the_rows_on() -> No
     assert max(errors["auto"]) < min(errors["uniform"])
     small = CoresetTree(size=1100).build(data, client=TWO)
     assert "residual" not in small.recipe_.objectives
-    assert CoresetRegressor(estimator, tree=small, client=ONE).fit().coreset_.objective == "uniform"
+    assert CoresetRegressor(estimator, tree=small, client=ONE).fit().coreset_.objective == "pooled"
 
 
 # ---- passes ----------------------------------------------------------------------------------------------------
