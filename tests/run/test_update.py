@@ -169,20 +169,18 @@ def test_another_way_of_reading_is_refused(
     assert load(tree.store) == before
 
 
-def test_a_new_column_in_every_file_changes_nothing(home: Path, tree: CoresetTree) -> None:
-    """The recipe's columns are read, whatever else there is by now."""
-    for i in range(4):
-        path = home / "data" / f"d{i:02d}.parquet"
-        write_day(home / "data", f"d{i:02d}", pd.read_parquet(path).assign(extra=1.0, more=2.0))
-    for passes in (1, 2):
-        mine = CoresetTree(home / f"t{passes}", size=60, fan_in=2, passes=passes)
-        mine.build(opened(home / "data", drop=["key", "extra", "more"]), client=ONE)
-        under = mine.manifest_.settings["under"]
-        assert mine.update(opened(home / "data"), client=ONE).n_made == 0
-        write_day(home / "data", "d08", day(8, seed=passes).assign(extra=1.0, more=2.0))
-        assert mine.update(opened(home / "data"), client=ONE).n_made < 7
-        assert mine.manifest_.settings["under"] == under
-        os.unlink(home / "data" / "d08.parquet")
+def test_a_new_column_in_every_file_changes_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recipe's columns are read, and the survey of a single pass keeps its name, whatever else there is by now."""
+    monkeypatch.setattr("coretree.run.build.PILOT_ROWS", 1)  # so that each column counts
+    tree = CoresetTree(home / "t", size=60, fan_in=2, passes=1).build(opened(home / "data"), client=ONE)
+    under = tree.manifest_.settings["under"]
+    for i in range(5):
+        write_day(home / "data", f"d{i:02d}", day(i, seed=i == 4).assign(extra=1.0, more=2.0))
+    change = tree.update(opened(home / "data"), client=ONE)
+    assert (change.added, change.changed) == (2, 8)
+    assert tree.manifest_.settings["under"] == under
+    assert tree.verify()
+    assert list(tree.coreset().X) == ["tag", "a", "kind", "when"]
 
 
 @pytest.mark.parametrize("passes", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
@@ -355,6 +353,36 @@ def test_what_cannot_be_erased_says_why(home: Path, tree: CoresetTree) -> None:
     assert tree.n_rows_ == 480
 
 
+def test_what_two_trees_differ_in(home: Path, tree: CoresetTree) -> None:
+    old = CoresetTree.open(shutil.copytree(home / "tree", home / "old"))
+    same_tree = old.diff(tree)
+    assert same_tree["same_root"]
+    assert [same_tree[what] for what in ("added", "removed", "changed")] == [[], [], []]
+    write_day(home / "data", "d07", day(7))
+    os.unlink(home / "data" / "d00.parquet")
+    tree.update(opened(home / "data"), client=ONE)
+    tree.remove(where={"key": [1005]}, data=opened(home / "data"), client=ONE)
+    found = old.diff(tree)
+    assert (found["same_root"], found["same_recipe"]) == (False, True)
+    assert found["added"] == ["d07.parquet#0", "d07.parquet#1"]
+    assert found["removed"] == ["d00.parquet#0", "d00.parquet#1"]
+    assert found["changed"] == ["d01.parquet#0"]
+    assert found["n_rows"] == [480, 479]
+
+
+def test_the_history_does_not_grow_for_ever(home: Path, tree: CoresetTree, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coretree.run.update.HISTORY", 2)
+    tree.remove(where={"key": [5]}, data=opened(home / "data"), client=ONE)
+    for i in range(3):
+        write_day(home / "data", "d07", day(7, seed=i))
+        tree.update(opened(home / "data"), client=ONE)
+    assert [next(iter(record.keys() - {"at", "before"})) for record in tree.describe()["history"]] == [
+        "erase",
+        "update",
+        "update",
+    ]
+
+
 # ---- several writers and readers -------------------------------------------------------------------------------------
 
 
@@ -377,6 +405,7 @@ def test_of_two_writers_one_wins_and_the_other_loses_nothing(home: Path, tree: C
     assert equal(tree, fresh(home, tree))
 
 
+@pytest.mark.slow
 def test_two_writers_at_the_same_time(home: Path) -> None:
     """Again and again, with threads: whoever does not win gets the error, and the tree is whole in the end."""
     for i in range(4, 8):
@@ -610,6 +639,7 @@ def test_every_executor_and_store_gives_the_same_bits(home: Path, tree: CoresetT
             assert same(first.coreset(50), other.coreset(50))
 
 
+@pytest.mark.slow
 def test_rows_of_a_dask_frame_are_erased(client: Client) -> None:
     import dask.dataframe as dd
 

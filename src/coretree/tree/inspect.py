@@ -63,6 +63,9 @@ def verify(store: Store, manifest: Manifest) -> Verification:
     shapes = shapes_of(manifest)
     if shapes[0].root != manifest.root:
         problems.append(f"manifest: the leaves make the root {shapes[0].root}, but it names {manifest.root}")
+    if manifest.refined is not None and shapes[1].root != manifest.refined[1]:
+        found_root = f"{shapes[1].root} for the third pass, but it names {manifest.refined[1]}"
+        problems.append(f"manifest: the leaves make the root {found_root}")
     needed = {name: children for shape in shapes for name, children in shape.nodes.items()}
     problems += [f"manifest: node {name} is not listed" for name in sorted(needed.keys() - manifest.nodes.keys())]
     sums: dict[str, np.ndarray[Any, Any]] = {}
@@ -113,15 +116,12 @@ def compare(ours: Manifest, theirs: Manifest) -> dict[str, Any]:
     mine = {leaf.identity: leaf for leaf in ours.leaves}
     other = {leaf.identity: leaf for leaf in theirs.leaves}
 
-    def content(leaf: Any) -> Any:
-        return leaf.fingerprint, leaf.extra.get("erased", [])
-
     return {
         "same_root": ours.root == theirs.root,
         "same_recipe": ours.recipe == theirs.recipe,
         "added": sorted(other.keys() - mine.keys()),
         "removed": sorted(mine.keys() - other.keys()),
-        "changed": sorted(k for k in mine.keys() & other.keys() if content(mine[k]) != content(other[k])),
+        "changed": sorted(k for k in mine.keys() & other.keys() if mine[k].node_under("") != other[k].node_under("")),
         "n_rows": [found.nodes[found.root].n_rows for found in (ours, theirs)],
         "shared_nodes": len(ours.nodes.keys() & theirs.nodes.keys()),
     }
