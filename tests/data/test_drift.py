@@ -138,7 +138,7 @@ def test_the_split_into_parts_does_not_matter(first: list[int], second: list[int
     for shift in whole.shifts:
         other = split[shift.name]
         assert other.distance == pytest.approx(shift.distance, abs=2 * shift.distance_error + 1e-12)
-        assert other.psi == pytest.approx(shift.psi, rel=0.1, abs=0.01)
+        assert other.psi == pytest.approx(shift.psi, rel=0.15, abs=0.02)
         assert other.missing == pytest.approx(shift.missing)
         assert (other.levels, other.verdict) == (shift.levels, shift.verdict)
 
