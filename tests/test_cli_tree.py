@@ -123,7 +123,7 @@ def test_verify_finds_one_flipped_bit(here: Path) -> None:
     done = run("tree", "verify", here / "run")
     assert done.exit_code == 1
     assert path.name in done.stdout
-    assert "1 thing is wrong" in done.stderr
+    assert "1 thing is wrong" in " ".join(done.stderr.split())
     path.unlink()
     assert path.name in facts("tree", "verify", here / "run", code=1)["problems"][0]
 
@@ -203,7 +203,7 @@ def test_gc_deletes_what_an_update_superseded_and_dead_writers_left(here: Path) 
     assert sorted(tree.rglob("*")) == before
     done = facts("tree", "gc", here / "run")
     assert done["keys"] == would["keys"]
-    assert [Path(path).name for path in done["swept"]] == [".part-0123"]
+    assert not (tree / "nodes" / ".part-0123").exists()
     assert facts("tree", "verify", here / "run")["unreachable"] == 0
     assert facts("tree", "gc", here / "run")["keys"] == []
 

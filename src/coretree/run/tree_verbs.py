@@ -149,12 +149,8 @@ def gc(path: str, ears: Ears, *, dry_run: bool) -> dict[str, Any]:
     """Delete what no reader needs, and what writers that died left half-written."""
     tree = open_tree(path)
     keys = tree.gc(dry_run=dry_run)
-    sweep = getattr(tree.store, "sweep", None)  # a folder's; object stores leave nothing half-written
-    swept = sweep() if sweep is not None and not dry_run else []
     ears.say(Fact("would go" if dry_run else "deleted", render.count(len(keys), "object")))
-    if swept:
-        ears.say(Fact("swept", f"{render.count(len(swept), 'file')} of writers that died"))
-    return {"path": tree.path, "dry_run": dry_run, "keys": list(keys), "swept": list(swept)}
+    return {"path": tree.path, "dry_run": dry_run, "keys": list(keys)}
 
 
 def diff(path: str, other: str, ears: Ears) -> dict[str, Any]:
