@@ -247,9 +247,8 @@ def test_interrupted_and_run_again(tmp_path: Path, data: Path, job: Path, monkey
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for one process")
-def test_ctrl_c_on_a_real_process(tmp_path: Path) -> None:
-    job = job_file(tmp_path / "job.toml", dataset(tmp_path / "data", files=30, n=40))
-    out = tmp_path / "run"
+def interrupted(job: Path, out: Path) -> tuple[int, str]:
+    """Exit code and messages of a run that is sent SIGINT once its tree has a node."""
     command = [sys.executable, "-m", "coretree", "train", str(job), "--out", str(out), "--threads", "1"]
     process = subprocess.Popen(
         command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL
@@ -263,7 +262,17 @@ def test_ctrl_c_on_a_real_process(tmp_path: Path) -> None:
     finally:
         process.kill()
         process.wait()
-    assert process.returncode == 130, stderr
+    return process.returncode, stderr
+
+
+def test_ctrl_c_on_a_real_process(tmp_path: Path) -> None:
+    job = job_file(tmp_path / "job.toml", dataset(tmp_path / "data", files=30, n=40))
+    for attempt in range(3):  # on a busy machine the signal may come when all is done
+        out = tmp_path / f"run{attempt}"
+        code, stderr = interrupted(job, out)
+        if code != 0:
+            break
+    assert code == 130, stderr
     assert "Traceback" not in stderr
     assert "interrupted: " in stderr
     assert run("train", job, "--out", out).exit_code == 0
