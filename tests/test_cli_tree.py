@@ -123,9 +123,13 @@ def test_verify_finds_one_flipped_bit(here: Path) -> None:
     done = run("tree", "verify", here / "run")
     assert done.exit_code == 1
     assert path.name in done.stdout
-    assert "1 thing is wrong" in " ".join(done.stderr.split())
+    text = " ".join(done.stderr.split())
+    assert "1 thing is wrong" in text
+    assert "run `coretree update`" in text
     path.unlink()
-    assert path.name in facts("tree", "verify", here / "run", code=1)["problems"][0]
+    assert path.stem in facts("tree", "verify", here / "run", code=1)["problems"][0]
+    assert facts("update", here / "run")["n_made"] == 1, "what the message says mends it"
+    assert facts("tree", "verify", here / "run")["ok"]
 
 
 def test_diff_names_the_leaves(made: Path, here: Path) -> None:

@@ -127,8 +127,8 @@ def verify(ctx: click.Context, /, path: str, as_json: bool) -> None:
             n = len(facts["problems"])
             complain(
                 "error",
-                f"{facts['path']}: {n} {'thing is' if n == 1 else 'things are'} wrong with this tree. Restore the "
-                "objects named from a backup, or remove the folder and build the tree again.",
+                f"{facts['path']}: {n} {'thing is' if n == 1 else 'things are'} wrong with this tree. Delete the "
+                "objects that are named and run `coretree update`: only they are made again.",
             )
             ctx.exit(1)
 
@@ -139,7 +139,7 @@ def verify(ctx: click.Context, /, path: str, as_json: bool) -> None:
 @common
 @click.pass_context
 def gc(ctx: click.Context, /, path: str, dry_run: bool, as_json: bool) -> None:
-    """Delete nodes that the tree at PATH no longer needs; not while another process builds or updates it."""
+    """Delete what the tree at PATH no longer needs; not while another process builds it for the first time."""
     with listening(ctx, as_json, resumable=True) as (console, ears):
         from coretree.run import tree_verbs
 

@@ -32,13 +32,15 @@ json_values = st.recursive(
 )
 members = st.dictionaries(st.text(), json_values, max_size=3)
 leaves = st.builds(LeafEntry, st.text(), st.text(), st.text(), st.integers(0, 2**62), members)
+times = st.none() | st.floats(allow_nan=False, allow_infinity=False)
+objects = st.builds(StoredObject, st.text(), st.integers(0), st.integers(0), times, times)
 manifests = st.builds(
     Manifest,
     st.text(),
     st.text(),
     st.lists(leaves, max_size=2).map(tuple),
     st.integers(2, 99),
-    st.dictionaries(st.text(), st.builds(StoredObject, st.text(), st.integers(0)), max_size=2),
+    st.dictionaries(st.text(), objects, max_size=2),
     members,
     st.dictionaries(st.text(), st.text(), max_size=2),
 )

@@ -146,7 +146,7 @@ def verify(path: str, ears: Ears) -> dict[str, Any]:
 
 
 def gc(path: str, ears: Ears, *, dry_run: bool) -> dict[str, Any]:
-    """Delete what no reader needs, and what writers that died left half-written."""
+    """Delete what no reader needs, and what writers that died left behind."""
     tree = open_tree(path)
     keys = tree.gc(dry_run=dry_run)
     ears.say(Fact("would go" if dry_run else "deleted", render.count(len(keys), "object")))
@@ -158,7 +158,7 @@ def diff(path: str, other: str, ears: Ears) -> dict[str, Any]:
     first, second = open_tree(path), open_tree(other)
     found = first.diff(second)
     same = "the same rows under the same recipe: equal roots" if found["same_root"] else "different"
-    ears.say(Fact("trees", f"{same}; {found['n_rows'][0]:,} and {found['n_rows'][1]:,} rows in the leaves' files"))
+    ears.say(Fact("trees", f"{same}; {found['n_rows'][0]:,} and {found['n_rows'][1]:,} training rows"))
     recipe = "the same" if found["same_recipe"] else "different: their nodes cannot be merged"
     ears.say(Fact("recipe", f"{recipe}; {render.count(found['shared_nodes'], 'node')} shared"))
     for what in ("added", "changed", "removed"):

@@ -81,7 +81,9 @@ class LocalStore:
 
     def names(self, prefix: str = "") -> list[str]:
         """Return the keys that start with `prefix`, sorted; none when the folder is not there yet."""
-        return sorted(key for key in map(self._key, self._files()) if "/." not in f"/{key}" and key.startswith(prefix))
+        start = len(str(self.folder)) + 1
+        keys = (path[start:].replace(os.sep, "/") for path in self._files())
+        return sorted(key for key in keys if key.startswith(prefix) and "/." not in f"/{key}")
 
     def delete(self, key: str) -> None:
         """Remove the object if it is there."""
@@ -104,7 +106,7 @@ class LocalStore:
     def sweep(self) -> list[str]:
         """Remove what dead writers left, and return the paths; the files of living writers are locked and stay."""
         swept = []
-        for path in self._files():
+        for path in map(Path, self._files()):
             if not path.name.startswith(_TEMPORARY):
                 continue
             # skipped when gone meanwhile, or when its writer lives
@@ -117,16 +119,13 @@ class LocalStore:
     def _path(self, key: str) -> Path:
         return self.folder / check_key(key)
 
-    def _key(self, path: Path) -> str:
-        return path.relative_to(self.folder).as_posix()
-
-    def _files(self) -> Iterator[Path]:
+    def _files(self) -> Iterator[str]:
         def refuse(error: OSError) -> None:
             if not isinstance(error, FileNotFoundError):  # no folder yet: no objects
                 raise StoreError(f"{error.filename}: cannot list: {error.strerror}.") from error
 
         for folder, _, files in os.walk(self.folder, onerror=refuse):
-            yield from (Path(folder, name) for name in files)
+            yield from (os.path.join(folder, name) for name in files)  # text: a Path for each is most of a listing
 
     @contextmanager
     def _reading(self, key: str) -> Iterator[Path]:
