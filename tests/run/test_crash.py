@@ -237,7 +237,7 @@ def flip(path: Path, where: float) -> None:
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize(("stage", "after"), [("profile", 9), ("sketch", 9)])
+@pytest.mark.parametrize(("stage", "after"), [pytest.param("profile", 9, marks=pytest.mark.slow), ("sketch", 9)])
 def test_bits_flipped_before_resuming(folder: Path, whole: CoresetTree, tmp_path: Path, stage: str, after: int) -> None:
     """In every object that an interrupted build has left, its recipe among them."""
 
@@ -275,7 +275,7 @@ def test_a_bit_flipped_in_a_finished_tree(folder: Path, whole: CoresetTree, tmp_
         CoresetTree.open(place)
 
 
-@pytest.mark.parametrize("stage", ["profile", "sketch"])
+@pytest.mark.parametrize("stage", [pytest.param("profile", marks=pytest.mark.slow), "sketch"])
 def test_one_leaf_below_a_merge_that_is_stored(folder: Path, whole: CoresetTree, tmp_path: Path, stage: str) -> None:
     """Nothing would be merged from it any more, but the tree shall have it."""
 

@@ -21,6 +21,7 @@ from coretree.errors import (
     DamagedNodeError,
     DataWarning,
     EmptyDataError,
+    MissingObjectError,
     OutputExistsError,
     RecipeMismatchError,
     SchemaError,
@@ -546,6 +547,23 @@ def test_a_reader_that_was_there_before_the_erasure(home: Path, tree: CoresetTre
         tree.remove(where={"key": [victim % 60]}, data=opened(home / "data"), client=ONE)
         assert old.root not in stored_nodes(reader.store)
         assert use(reader) == tree.n_rows_
+
+
+def test_a_reader_that_comes_too_late_again_and_again(home: Path, tree: CoresetTree, monkeypatch: Any) -> None:
+    """Each time that it has read the manifest, the next erasure has swept what that names."""
+    reader, data, left = CoresetTree.open(tree.path), opened(home / "data"), [1, 2, 3]
+    real = reader._node
+
+    def slow(name: str) -> Any:
+        if left:
+            tree.remove(where={"key": [left.pop()]}, data=data, client=ONE)
+        return real(name)
+
+    monkeypatch.setattr(reader, "_node", slow)
+    assert reader.coreset().n_rows == 477
+    (home / "tree" / node_key(tree.name_)).unlink()
+    with pytest.raises(MissingObjectError):  # negative control: what is really missing is looked for once more only
+        CoresetTree.open(tree.path).coreset()
 
 
 # ---- trees of other sites --------------------------------------------------------------------------------------------

@@ -186,12 +186,15 @@ class StoredTree:
         return found
 
     def _again(self, read: Callable[[], R]) -> R:
-        """Read; once more from the present manifest where another process has replaced the tree and swept it."""
-        try:
-            return read()
-        except MissingObjectError:
-            self._forget()
-            return read()
+        """Read; again from the present manifest where another process has replaced the tree and swept it."""
+        while True:
+            before = self.manifest_
+            try:
+                return read()
+            except MissingObjectError:
+                self._forget()
+                if self.manifest_.nodes.keys() == before.nodes.keys():
+                    raise  # the tree of the moment lacks it
 
     def drift(
         self,
