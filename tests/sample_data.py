@@ -16,7 +16,7 @@ from coretree.data.columns import Columns
 from coretree.data.frames import frame_schema
 from coretree.data.infer import infer
 from coretree.data.prepare import Preparation, PrepareRules, freeze
-from coretree.data.profile import Profile, numeric_block, profile
+from coretree.data.profile import Profile, merge_profiles, numeric_block, profile
 from coretree.data.read import Chunk, read_leaf
 from coretree.data.scan import Scan, scan_parquet
 from coretree.data.schema import Roles, Schema
@@ -90,8 +90,7 @@ def profiled(parts: Sequence[Columns], rules: PrepareRules | None = None) -> Pro
     """Pass 1 over cleaned chunks."""
     rules = rules or PrepareRules()
     options = {"exact_quantiles": rules.exact_quantiles, "numeric_frequent": rules.numeric_frequent}
-    total: Profile = sum(profile(part, numeric_block(part), **options) for part in parts)  # type: ignore[assignment]
-    return total
+    return merge_profiles([profile(part, numeric_block(part), **options) for part in parts])
 
 
 def prepared(frame: pd.DataFrame, roles: Roles, rules: PrepareRules | None = None) -> tuple[Preparation, Columns]:

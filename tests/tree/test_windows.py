@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coretree.coreset.priority import sketch
+from coretree.coreset.scores import pilot_state
+from coretree.coreset.totals import totals_at
 from coretree.tree.manifest import StoredObject
 from coretree.tree.plan import plan
-from coretree.tree.windows import NOTHING, PART, WHOLE, Span, cover
+from coretree.tree.windows import NOTHING, PART, WHOLE, Span, cover, difference_estimate
 
 
 def leaves_below(shape, name):
@@ -96,3 +98,31 @@ def test_restricted_sketches_are_unbiased_and_disjoint_windows_add_up():
     assert np.abs(z).max() < 4
     # negative control: the members' own base weights are far off
     assert np.abs((np.array([60 * 100 / 600] * 3) - np.diff(edges)) / (counts.std(0) / np.sqrt(seeds))).min() > 20
+
+
+def test_sums_of_a_cut_leaf_are_unbiased_and_nearer_than_its_sampled_rows_say():
+    rng = np.random.default_rng(0)
+    n, m, seeds = 2_000, 100, 400
+    X = np.column_stack([np.ones(n), rng.lognormal(size=(n, 2))])
+    y = (rng.random(n) < 0.3).astype(float)
+    pilot = pilot_state(X, y, np.ones(n), "logistic", [n - y.sum(), y.sum()])
+    known = totals_at(X, y, None, pilot)
+    for share in (0.2, 0.9):
+        inside = np.arange(n) < share * n
+        true = totals_at(X[inside], y[inside], None, pilot, hessian="none")
+        gradients, plain = np.zeros((seeds, 3)), np.zeros((seeds, 3))
+        for i in range(seeds):
+            rows = rng.permutation(n)[:m]
+            w = np.full(m, n / m)
+            gradients[i] = difference_estimate(pilot, known, X[rows], y[rows], w, inside[rows]).gradient
+            among = rows[inside[rows]]
+            plain[i] = totals_at(X[among], y[among], w[: len(among)], pilot, hessian="none").gradient
+        z = (gradients.mean(0) - true.gradient) / (gradients.std(0) / np.sqrt(seeds))
+        assert np.abs(z).max() < 4
+        assert (gradients.std(0) < np.sqrt(1.3 * (1 - share)) * plain.std(0)).all()
+    # all or nothing: the sums that are known, and none
+    rows, w = np.arange(m), np.full(m, n / m)
+    for inside, factor in ((np.ones(m, bool), 1.0), (np.zeros(m, bool), 0.0)):
+        found = difference_estimate(pilot, known, X[rows], y[rows], w, inside)
+        np.testing.assert_allclose(found.gradient, factor * known.gradient, atol=1e-9 * n)
+        np.testing.assert_allclose(found.loss, factor * known.loss)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
@@ -154,7 +155,7 @@ class Totals:
         """Return the arrays that rebuild the totals exactly: of the Hessian the upper triangle, none where it lacks."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         if self.hessian is not None:
-            values["hessian"] = self.hessian[np.triu_indices(len(self.hessian))]
+            values["hessian"] = self.hessian[_upper(len(self.hessian))]
         return {name: np.asarray(value) for name, value in values.items() if value is not None}
 
     @classmethod
@@ -245,15 +246,22 @@ def totals_at(
         H += _thinned_hessian(X, y, weight, state, kind, thin)
     counts = np.bincount(codes, weight, minlength=K).astype(np.float64)
     if H is not None:  # BLAS may round the two halves apart; the stored one counts
-        H = _symmetric(H[np.triu_indices(p)], p)
+        H = _symmetric(H[_upper(p)], p)
     return Totals(len(X), float(weight.sum()), counts, sums, loss, g, H)
 
 
 def _symmetric(upper: Float, p: int) -> Float:
     """The matrix (p, p) of an upper triangle, row by row."""
-    H = np.zeros((p, p))
-    H[np.triu_indices(p)] = upper
-    return np.asarray(H + np.triu(H, 1).T, np.float64)
+    H = np.empty((p, p))
+    H[_upper(p)] = upper
+    H.T[_upper(p)] = upper
+    return H
+
+
+@lru_cache(maxsize=4)
+def _upper(p: int) -> npt.NDArray[np.bool_]:
+    """Mask of the upper triangle, row by row."""
+    return np.tri(p, dtype=np.bool_).T
 
 
 def _thinned_hessian(

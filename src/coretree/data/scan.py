@@ -129,7 +129,11 @@ def unify(files: Sequence[FileInfo], roles: Roles, where: str) -> pa.Schema:
 
     Every column must be in every file, unless the user drops it; numbers widen, nulls adapt, dictionaries decode.
     """
+    first: dict[int, FileInfo] = {}
     for file in files:
+        first.setdefault(id(file.schema), file)
+    kinds = list(first.values())
+    for file in kinds:
         repeated = [n for n, k in Counter(file.schema.names).items() if k > 1]
         if repeated:
             raise SchemaError(
@@ -137,7 +141,7 @@ def unify(files: Sequence[FileInfo], roles: Roles, where: str) -> pa.Schema:
                 "Rename or remove the repeats: columns are matched by name."
             )
     holders = Counter(n for f in files for n in f.schema.names)
-    names = list(dict.fromkeys(n for f in files for n in f.schema.names if n not in roles.drop))
+    names = list(dict.fromkeys(n for f in kinds for n in f.schema.names if n not in roles.drop))
     for name in roles.named:
         if name not in holders:
             raise unknown_column(name, holders, where=where, role=roles.role_of(name))
@@ -149,7 +153,7 @@ def unify(files: Sequence[FileInfo], roles: Roles, where: str) -> pa.Schema:
                 f"{lacking.ref.full}: column '{name}' is missing, but {holders[name]} of {len(files)} files have it. "
                 f'Add it (nulls are fine), or leave it out everywhere with drop = ["{name}"].'
             )
-        fields.append(_unify_column(name, files))
+        fields.append(_unify_column(name, kinds, files))
     dropped = [
         pa.field(n, next(f for f in files if n in f.schema.names).schema.field(n).type)
         for n in roles.drop
@@ -158,8 +162,8 @@ def unify(files: Sequence[FileInfo], roles: Roles, where: str) -> pa.Schema:
     return pa.schema([*fields, *dropped])
 
 
-def _unify_column(name: str, files: Sequence[FileInfo]) -> pa.Field:
-    types = [f.schema.field(name).type for f in files]
+def _unify_column(name: str, kinds: Sequence[FileInfo], files: Sequence[FileInfo]) -> pa.Field:
+    types = [f.schema.field(name).type for f in kinds]
     found = common_type(types)
     if found is not None:
         return pa.field(name, found)
@@ -167,6 +171,7 @@ def _unify_column(name: str, files: Sequence[FileInfo]) -> pa.Field:
         return pa.field(name, types[0])
     if all(name in dict(f.ref.partition) for f in files):
         return pa.field(name, pa.string())  # folder values: numbers in one place, words in another
+    types = [f.schema.field(name).type for f in files]
     usual, n = Counter(types).most_common(1)[0]
     odd = next(f for f, t in zip(files, types, strict=True) if t != usual)
     raise SchemaError(
@@ -190,8 +195,11 @@ def file_leaves(file: FileInfo, schema: Schema, leaf_bytes: int) -> list[Leaf]:
         run.clear()
         rows = size = 0
 
+    described, wanted = file.metadata.schema, set(schema.columns)
+    columns = [described.column(i) for i in range(len(described))]
+    text = [i for i, c in enumerate(columns) if c.physical_type == "BYTE_ARRAY" and c.path in wanted]
     for g in range(file.metadata.num_row_groups):
-        group = decoded(file.metadata.row_group(g), schema)
+        group = decoded(file.metadata.row_group(g), len(wanted), text)
         if rows and size + group.n_bytes > leaf_bytes:
             close()
         if group.n_rows:
@@ -201,14 +209,10 @@ def file_leaves(file: FileInfo, schema: Schema, leaf_bytes: int) -> list[Leaf]:
     return leaves
 
 
-def decoded(group: pq.RowGroupMetaData, schema: Schema) -> RowGroup:
-    """Decoded size of one row group: 8 bytes a value, and text as the file stores it uncompressed."""
-    wanted, text = set(schema.columns), 0
-    for i in range(group.num_columns):
-        column = group.column(i)
-        if column.path_in_schema in wanted and column.physical_type == "BYTE_ARRAY":
-            text += column.total_uncompressed_size
-    return RowGroup(group.num_rows, BYTES_PER_VALUE * group.num_rows * len(wanted) + text)
+def decoded(group: pq.RowGroupMetaData, n_columns: int, text: Sequence[int]) -> RowGroup:
+    """Decoded size of one row group: 8 bytes a value, and text columns as the file stores them uncompressed."""
+    size = BYTES_PER_VALUE * group.num_rows * n_columns + sum(group.column(i).total_uncompressed_size for i in text)
+    return RowGroup(group.num_rows, size)
 
 
 def _integer_range(files: Sequence[FileInfo], target: str | None) -> tuple[float, float] | None:

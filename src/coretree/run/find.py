@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import operator
+import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
@@ -11,6 +14,8 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from pyarrow.fs import LocalFileSystem
 
 from coretree.data.clean import clean
 from coretree.data.dataset import DaskSource, Dataset, FrameSource, leaf_chunks
@@ -30,6 +35,10 @@ def ids_where(
     ConfigError
         A column is not there, or a value cannot be one of its type.
     """
+    if frame is None:
+        leaf = _promising(leaf, where)
+        if not leaf.row_groups:
+            return np.zeros(0, np.uint64)
     found, plain = [], _plain(reading, tuple(where))
     for chunk in leaf_chunks(leaf, plain.schema, frame):
         mask = np.ones(chunk.table.num_rows, np.bool_)
@@ -70,13 +79,33 @@ def _plain(reading: Reading, carried: tuple[str, ...]) -> Reading:
     return Reading(replace(reading.schema, features=(), carried=carried, **roles), reading.clean, None)
 
 
+def _promising(leaf: Leaf, where: Mapping[str, Any]) -> Leaf:
+    """The row groups of a leaf that may hold such rows by the statistics in its file's footer."""
+    path, asked = os.path.join(leaf.root, leaf.path), []
+    try:
+        fragment = ds.ParquetFileFormat().make_fragment(path, LocalFileSystem(), row_groups=list(leaf.row_groups))
+        for name, wanted in where.items():
+            values = pa.array(_listed(wanted)).cast(fragment.physical_schema.field(name).type)
+            if pa.types.is_floating(values.type) and pc.any(pc.is_nan(values)).as_py():
+                return leaf  # statistics do not count NaN
+            asked.append(pc.field(name).isin(values))
+        groups = fragment.subset(functools.reduce(operator.and_, asked)).row_groups
+    except (pa.ArrowException, LookupError, OSError):
+        return leaf  # reading it says what is wrong
+    return replace(leaf, row_groups=tuple(group.id for group in groups))
+
+
+def _listed(wanted: Any) -> list[Any]:
+    return list(wanted) if isinstance(wanted, list | tuple | set | frozenset) else [wanted]
+
+
 def _matches(table: pa.Table, name: str, wanted: Any, path: str) -> npt.NDArray[np.bool_]:
     if name not in table.column_names:
         raise ConfigError(f"{path}: where names '{name}', but there is no such column.")
     column = table.column(name)
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    values = list(wanted) if isinstance(wanted, list | tuple | set | frozenset) else [wanted]
+    values = _listed(wanted)
     try:
         known = pa.array(values).cast(column.type)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:

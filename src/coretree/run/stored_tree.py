@@ -159,7 +159,8 @@ class StoredTree:
 
     def window(self, start: Time = None, end: Time = None, where: Mapping[str, Any] | None = None) -> Window:
         """The rows of a window as one node, made of as few stored nodes as possible; see ``coreset``."""
-        return self._again(lambda: self._compose(span_of(start, end), where))
+        with one_blas_thread():
+            return self._again(lambda: self._compose(span_of(start, end), where))
 
     def _compose(self, span: Span, where: Mapping[str, Any] | None) -> Window:
         manifest, recipe = self.manifest_, self.recipe_
@@ -219,7 +220,8 @@ class StoredTree:
             then = [not t for t in now] if reference is None else self._touching(reference)
             return drift(self._profile(then), self._profile(now), self.recipe_.schema)
 
-        return self._again(compared)
+        with one_blas_thread():
+            return self._again(compared)
 
     def _touching(self, window: tuple[Time, Time] | Mapping[str, Any] | None) -> list[bool]:
         if window is None:

@@ -22,7 +22,7 @@ from coretree.data.columns import Coded, Columns, class_rows, grouped, take_rows
 from coretree.data.dataset import Dataset, leaf_chunks
 from coretree.data.moments import standardised
 from coretree.data.prepare import PrepareRules
-from coretree.data.profile import Level, Profile, label_from_text, numeric_block, profile
+from coretree.data.profile import Level, Profile, label_from_text, merge_profiles, numeric_block, profile
 from coretree.data.read import Chunk
 from coretree.data.scan import Leaf
 from coretree.data.schema import Schema
@@ -215,9 +215,9 @@ class NodeWork:
             if self.survey is not None and seen is None:
                 ordered, _ = _by_class(columns, ids)  # as in pass 1: sums taken in another order have other bits
                 profiles.append(profile_of(ordered, numeric_block(ordered), recipe.preparation.rules))
-        node = Node.merge(parts, recipe.leaf_capacity)
+        node = parts[0] if len(parts) == 1 else Node.merge(parts, recipe.leaf_capacity)
         if profiles:
-            seen = sum(profiles[1:], profiles[0])
+            seen = merge_profiles(profiles)
         keeping = recipe.keeping
         node = node.reduced(lambda name, held: keeping.leaf_quotas(name, held, recipe.leaf_size))
         return replace(node, profile=seen)

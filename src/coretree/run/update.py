@@ -15,7 +15,7 @@ from coretree.run.executor import Executor
 from coretree.run.membership import Change, Frozen, Member, members_of, scanned
 from coretree.run.settings import Settings
 from coretree.run.settle import settle
-from coretree.tree.manifest import LeafEntry, Manifest, StoredObject
+from coretree.tree.manifest import Manifest, StoredObject
 from coretree.tree.store import Store, node_key, stored_nodes
 
 Vanished = Literal["drop", "keep"]
@@ -55,21 +55,16 @@ def update_tree(
     members = [*found, *kept]
     counts = {
         "added": len(there - known.keys()),
-        "changed": sum(m.entry.identity in known and not same_node(m.entry, known[m.entry.identity]) for m in found),
+        "changed": sum(m.entry.identity in known and m.entry.content != known[m.entry.identity].content for m in found),
         "removed": len(left) - len(kept),
     }
     if not any(counts.values()) and manifest.nodes.keys() <= stored_nodes(store):
         return Change(0, 0, 0, len(members), 0, 0, manifest.root)
     exact = not kept and not any(member.entry.extra.get("erased") for member in members)
-    whole = replace(data, selection=frozen.recipe.split)
+    whole = data.on_side(frozen.recipe.split)
     notes = {"source": source_name(whole, settings) if exact else None, "data": data.to_dict()}
     record = {"update": counts}
     return settled(members, data, frozen, store, executor, progress, current, notes, record, now, erased)
-
-
-def same_node(entry: LeafEntry, other: LeafEntry) -> bool:
-    """Whether two leaves of one place are made of the same rows."""
-    return entry.node_under("") == other.node_under("")
 
 
 def absorb_trees(
@@ -156,7 +151,7 @@ def settled(
     before = {leaf.identity: leaf for leaf in manifest.leaves}
     after = {leaf.identity: leaf for leaf in done.manifest.leaves}
     both = before.keys() & after.keys()
-    changed = sum(not same_node(before[key], after[key]) for key in both)
+    changed = sum(before[key].content != after[key].content for key in both)
     return Change(
         added=len(after.keys() - both),
         changed=changed,

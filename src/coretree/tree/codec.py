@@ -19,6 +19,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ TRAILER_BYTES = len(MAGIC) + hashlib.sha256().digest_size
 
 _NUMBERS = ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8")
 _TO_ARROW = {np.dtype(code): pa.from_numpy_dtype(np.dtype(code)) for code in _NUMBERS}
-_TO_NUMPY = {arrow: dtype for dtype, arrow in _TO_ARROW.items()}
+_TO_NUMPY = {arrow.id: dtype for dtype, arrow in _TO_ARROW.items()}
 
 
 def encode(arrays: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, JSON]) -> bytes:
@@ -168,17 +169,25 @@ def _to_arrow(name: str, array: npt.NDArray[Any]) -> Any:
     return pa.Array.from_buffers(_TO_ARROW[flat.dtype], flat.size, [None, pa.py_buffer(flat)])
 
 
+@lru_cache(maxsize=1024)
+def _shape(text: bytes) -> tuple[int, ...]:
+    return tuple(json.loads(text))  # remembered: a node has a hundred arrays of a few shapes
+
+
 def _to_numpy(values: Any, field: Any) -> npt.NDArray[Any]:
-    shape = tuple(json.loads(field.metadata[b"shape"]))
+    shape = _shape(field.metadata[b"shape"])
     if math.prod(shape) != len(values):
         raise ValueError(f"column {field.name!r}: shape {shape} does not fit {len(values)} values.")
-    if pa.types.is_large_string(values.type):
-        flat: npt.NDArray[Any] = values.to_numpy(zero_copy_only=False)
-    elif pa.types.is_boolean(values.type):
+    kind = values.type
+    if kind.id in _TO_NUMPY:
+        flat: npt.NDArray[Any] = np.frombuffer(values.buffers()[1] or b"", _TO_NUMPY[kind.id], count=len(values))
+    elif pa.types.is_boolean(kind):
         bits = np.frombuffer(values.buffers()[1] or b"", np.uint8)
         flat = np.unpackbits(bits, count=len(values), bitorder="little").view(np.bool_)
+    elif pa.types.is_large_string(kind):
+        flat = values.to_numpy(zero_copy_only=False)
     else:
-        flat = np.frombuffer(values.buffers()[1] or b"", _TO_NUMPY[values.type], count=len(values))
+        raise ValueError(f"column {field.name!r}: {kind} is no type that is stored.")
     array = flat.reshape(shape)
     array.flags.writeable = False  # whether Arrow owns the memory or not: a stored node is a value
     return array

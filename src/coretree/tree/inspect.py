@@ -121,7 +121,7 @@ def compare(ours: Manifest, theirs: Manifest) -> dict[str, Any]:
         "same_recipe": ours.recipe == theirs.recipe,
         "added": sorted(other.keys() - mine.keys()),
         "removed": sorted(mine.keys() - other.keys()),
-        "changed": sorted(k for k in mine.keys() & other.keys() if mine[k].node_under("") != other[k].node_under("")),
+        "changed": sorted(k for k in mine.keys() & other.keys() if mine[k].content != other[k].content),
         "n_rows": [found.nodes[found.root].n_rows for found in (ours, theirs)],
         "shared_nodes": len(ours.nodes.keys() & theirs.nodes.keys()),
     }

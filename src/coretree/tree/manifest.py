@@ -66,12 +66,15 @@ class LeafEntry:
     n_rows: int
     extra: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def content(self) -> tuple[str, tuple[int, ...], str, tuple[int, ...]]:
+        """What its node is made of: identity, row groups, fingerprint and erased rows."""
+        about = self.extra
+        return self.identity, tuple(about.get("row_groups", ())), self.fingerprint, tuple(about.get("erased", ()))
+
     def node_under(self, recipe: str) -> str:
         """Name of the leaf's node under a recipe."""
-        about = self.extra
-        return name_of_leaf(
-            self.identity, about.get("row_groups", ()), self.fingerprint, about.get("erased", ()), recipe
-        )
+        return name_of_leaf(*self.content, recipe)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from coretree.coreset.quotas import Quotas, class_quotas
 from coretree.coreset.rfactor import RFactor
 from coretree.coreset.second_moments import Summary
 from coretree.coreset.totals import Totals
-from coretree.data.profile import Level, Profile, label_from_text, label_order, label_text
+from coretree.data.profile import Level, Profile, label_from_text, label_order, label_text, merge_profiles
 from coretree.tree.codec import decode, encode
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -41,7 +41,7 @@ class Survey:
     @classmethod
     def merge(cls, parts: Sequence[Survey], capacity: Callable[[Level | None], int] | None = None) -> Survey:
         """Merge in the given (leaf) order; by default a class keeps the smallest capacity of the parts that hold it."""
-        whole = sum((part.profile for part in parts[1:]), parts[0].profile)
+        whole = merge_profiles([part.profile for part in parts])
         pilots = _merged_by_label([part.pilots for part in parts], capacity)
         return cls(whole, pilots, _merged_by_label([part.uniform for part in parts], capacity))
 
@@ -131,7 +131,7 @@ class Node:
         cells = [part.cells for part in parts if part.cells is not None]
         exact = {} if any(part.moments.keys() != first.moments.keys() for part in parts) else first.moments
         return cls(
-            sum(profiles[1:], profiles[0]) if len(profiles) == len(parts) else None,
+            merge_profiles(profiles) if len(profiles) == len(parts) else None,
             np.sum([part.rows for part in parts], axis=0),
             np.sum([part.counts for part in parts], axis=0),
             {k: merged([part.sketches[k] for part in parts], capacity(k)) for k in first.sketches},

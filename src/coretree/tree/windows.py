@@ -2,7 +2,7 @@
 
 A node is taken whole where all its leaves are wanted, passed over where none is, and opened otherwise: a run of leaves
 needs at most two partly wanted groups a level. What is known exactly of a leaf is known of all its rows only; of a
-part of it, sums are estimated from its sketch: rows inside the window, with the weights that stand for the whole leaf.
+part of it, sums are estimated from its sketch, by the difference estimator (Särndal, Swensson and Wretman 1992, 6.3).
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from coretree.coreset.calibrate import calibrate, counts_only
+from coretree.coreset.calibrate import counts_only
 from coretree.coreset.class_sketches import ClassSketches
 from coretree.coreset.quotas import KEEP_ALL, Quotas
+from coretree.coreset.scores import PilotState
 from coretree.coreset.totals import Totals, totals_at
 from coretree.data.encode import design
 from coretree.errors import EmptyDataError
@@ -198,16 +199,14 @@ def clipped(node: Node, recipe: Recipe, span: Span, pilots: Mapping[str, Pilot])
             sketches[name] = ClassSketches(tuple(parts))
         else:
             sketches[name] = found.restricted(span.holds(found.rows["seconds"]))
+    rows, y, w = _weighed(node, recipe, "uniform" if "uniform" in sketches else next(iter(sketches)))
     totals: dict[str, Totals] = {}
-    rows, y, w = _weighed(node, recipe, "uniform" if "uniform" in sketches else next(iter(sketches)), None)
     for name, (pilot, known) in pilots.items():
         if name in sketches:
-            rows, y, w = _weighed(node, recipe, name, (pilot, known))
-        inside = np.flatnonzero(span.holds(rows["seconds"]))
-        X = design({key: column[inside] for key, column in rows.items()}, recipe.preparation)
-        form: Any = "none" if known.hessian is None else "full"
-        found_sums = totals_at(X, y[inside], w[inside], pilot, hessian=form)
-        totals[name] = replace(found_sums, n_rows=round(float(w[inside].sum())))
+            rows, y, w = _weighed(node, recipe, name)
+        totals[name] = difference_estimate(
+            pilot, known, design(rows, recipe.preparation), y, w, span.holds(rows["seconds"])
+        )
     held = span.holds(rows["seconds"])
     codes = y.astype(np.intp) if recipe.classes is not None else np.zeros(len(y), np.intp)
     counts = np.bincount(codes, w * held, minlength=len(node.counts)).astype(np.float64)
@@ -216,15 +215,38 @@ def clipped(node: Node, recipe: Recipe, span: Span, pilots: Mapping[str, Pilot])
     return Node(None, n_rows, counts, sketches, totals)
 
 
+def difference_estimate(
+    pilot: PilotState,
+    known: Totals,
+    X: npt.NDArray[Any],
+    y: npt.NDArray[Any],
+    w: npt.NDArray[np.float64],
+    inside: Mask,
+) -> Totals:
+    """Totals of the part inside: what the sketch says of it, and its share of what the sketch lacks of the whole.
+
+    So nothing is estimated where all of the leaf lies inside. The Hessian goes without the second term, which could
+    take from it that it is positive.
+    """
+    form: Any = "none" if known.hessian is None else "full"
+    part = totals_at(X[inside], y[inside], w[inside], pilot, hessian=form)
+    whole = totals_at(X, y, w, pilot, hessian="none")
+    share = float(w[inside].sum() / w.sum()) if len(w) else 0.0
+    return replace(
+        part,
+        n_rows=round(float(w[inside].sum())),
+        sums=part.sums + share * (known.sums - whole.sums),
+        loss=part.loss + share * (known.loss - whole.loss),
+        gradient=part.gradient + share * (known.gradient - whole.gradient),
+    )
+
+
 def _weighed(
-    node: Node, recipe: Recipe, objective: str, pilot: Pilot | None
+    node: Node, recipe: Recipe, objective: str
 ) -> tuple[Mapping[str, Any], npt.NDArray[Any], npt.NDArray[np.float64]]:
-    """Rows of a leaf's sketch, their target, and weights that stand for the whole leaf."""
+    """Rows of a leaf's sketch, their target, and weights that stand for the leaf's rows, class by class."""
     sample = draw(node, recipe, objective=objective)
     y = target_of(sample)
     if not len(y):
         return sample.rows, y, sample.weights
-    if pilot is None:
-        return sample.rows, y, counts_only(sample.weights, sample.base, y, node.plain_totals).weights
-    X = design(sample.rows, recipe.preparation)
-    return sample.rows, y, calibrate(sample.weights, sample.base, X, y, *pilot).weights
+    return sample.rows, y, counts_only(sample.weights, sample.base, y, node.plain_totals).weights
