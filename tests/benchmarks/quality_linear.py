@@ -188,9 +188,10 @@ class Linear:
 def _said(name: str, seed: int, method: str, core: ct.Coreset, excess: float, facts: dict) -> list[Record]:
     """What the coreset reported of itself, beside what it turned out to be."""
     report = core.report
+    expected = np.nan if report.expected_excess is None else report.expected_excess
     given_up = bool(report.warnings) or report.truncation > 0 or report.groups[-1:] != ("class sums",)
     return [
-        record(name, seed, method, "expected", report.expected_excess, **facts, report=report.to_dict()),
+        record(name, seed, method, "expected", expected, **facts, report=report.to_dict()),
         record(name, seed, method, "excess / pilot's", excess / max(report.newton_decrement, FLOOR), **facts),
         record(name, seed, method, "gate", float(given_up), **facts),
     ]

@@ -88,9 +88,17 @@ def _said(records: Sequence[Record]) -> list[list[object]]:
         met = Counter(" + ".join(r["report"]["groups"]) for r in found)
         kinds = Counter(w.split(":")[0] for r in found for w in r["report"]["warnings"])
         truncated = float(np.median([r["report"]["truncation"] for r in found]))
-        expected = float(np.median([r["value"] for r in found]))
+        expected = float(np.median([np.nan if r["value"] is None else r["value"] for r in found]))
         words = [f"{n} x {what}" for what, n in met.items()], [f"{n} x {what}" for what, n in kinds.items()]
-        out.append([*key, "; ".join(words[0]), _number(truncated), _number(expected), "; ".join(words[1]) or "none"])
+        out.append(
+            [
+                *key,
+                "; ".join(words[0]),
+                _number(truncated),
+                _number(expected) if np.isfinite(expected) else "not said",
+                "; ".join(words[1]) or "none",
+            ]
+        )
     return out
 
 

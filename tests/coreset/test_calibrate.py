@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from coretree.coreset.calibrate import calibrate, counts_only
+from coretree.coreset.calibrate import calibrate, counts_only, match_sums
 from coretree.coreset.losses import loss_named
 from coretree.coreset.priority import Sample, sketch
 from coretree.coreset.quality import expected_excess, newton_direction
@@ -221,6 +221,8 @@ def test_a_far_pilot_is_reported() -> None:
     far = pilot_state(X, y, np.ones(8000), "logistic", np.bincount(y), theta=state.theta * 0.2)
     done = run((X, y, far, totals_at(X, y, None, far), s))
     assert done.report.newton_decrement > 0.05
+    assert done.report.expected_excess is not None
+    assert done.report.expected_excess >= done.report.newton_decrement**2
     assert any("further round" in note for note in done.report.warnings)
 
 
@@ -231,6 +233,13 @@ def test_expected_excess_falls_with_the_size() -> None:
         at = s.rows["at"]
         found.append(expected_excess(s.weights, s.base, X[at], y[at], state, totals))
     assert found[0] > 2 * found[1] > 4 * found[2] > 0
+
+
+def test_without_a_pilot_nothing_is_claimed() -> None:
+    X, y, _, totals, s = problem()
+    at = s.rows["at"]
+    assert counts_only(s.weights, s.base, y[at], totals).report.expected_excess is None
+    assert match_sums(s.weights, s.base, X[at], y[at], totals).report.expected_excess is None
 
 
 def test_counts_only_gives_exact_classes() -> None:

@@ -150,6 +150,7 @@ def measure(p: Problem, seeds: int = SEEDS, m: int = M) -> dict[str, float]:
         at = sample.rows["at"]
         found["calibrated"].append(excess_of(p, at, done.weights, best))
         found["sampled"].append(excess_of(p, at, sample.weights, best))
+        assert done.report.expected_excess is not None
         found["predicted"].append(done.report.expected_excess)
         plain = np.random.default_rng(seed).choice(len(p.X), m, replace=False)
         found["uniform"].append(excess_of(p, plain, np.full(m, len(p.X) / m), best))

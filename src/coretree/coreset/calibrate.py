@@ -87,7 +87,7 @@ def calibrate(
     elif found.truncation > 1e-4:
         notes += (f"{found.truncation:.1%} of the gradient's variance could not be met; more rows would help",)
     w = _to_total(found.weights, totals.weight)
-    return Calibrated(w, report_on(w, d, found, excess, decrement, notes))
+    return Calibrated(w, report_on(w, d, found, max(excess, decrement**2), decrement, notes))
 
 
 def counts_only(
@@ -120,7 +120,7 @@ def counts_only(
     if not (d > a).any():
         return Calibrated(a.copy(), report_on(a, a, Solution(a, ("all rows",), "none", 0, 0, 0), 0, 0, notes))
     w = _to_total(_by_class(d, codes, totals), totals.weight)
-    return Calibrated(w, report_on(w, d, Solution(w, ("counts",), "flat", 0, K, 0), 0, 0, notes))
+    return Calibrated(w, report_on(w, d, Solution(w, ("counts",), "flat", 0, K, 0), None, 0, notes))
 
 
 def match_sums(
@@ -155,7 +155,7 @@ def match_sums(
     found = Solution(d, ("counts",), "flat", 0.0, K, 0.0)
     found = _with_sums(d, q, first, _sum_columns(as_floating(X).astype(np.float64), codes, totals), found)
     w = _to_total(found.weights, totals.weight)
-    return Calibrated(w, report_on(w, np.asarray(weights, np.float64), found, 0, 0, done.report.warnings))
+    return Calibrated(w, report_on(w, np.asarray(weights, np.float64), found, None, 0, done.report.warnings))
 
 
 def _best(

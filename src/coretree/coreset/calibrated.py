@@ -41,8 +41,10 @@ class Report:
         Share of the gradient's design variance that was left out.
     directions : int
         Constraints kept, the counts included.
-    expected_excess : float
-        Predicted relative excess of a fit on the sample before calibration; NaN-free, 0 where not applicable.
+    expected_excess : float or None
+        Predicted relative excess of a fit on the sample, were it not calibrated; where the pilot is far off, the square
+        of its own excess, which is the order of what calibration leaves out. None where there is no pilot; 0 where
+        every row was kept.
     newton_decrement : float
         Relative excess of the pilot by its Newton decrement.
     warnings : tuple of str
@@ -59,7 +61,7 @@ class Report:
     residual: float
     truncation: float
     directions: int
-    expected_excess: float
+    expected_excess: float | None
     newton_decrement: float
     warnings: tuple[str, ...]
 
@@ -89,7 +91,7 @@ class Solution:
 
 
 def report_on(
-    w: Float, d: Float, found: Solution, excess: float, decrement: float, warnings: tuple[str, ...]
+    w: Float, d: Float, found: Solution, excess: float | None, decrement: float, warnings: tuple[str, ...]
 ) -> Report:
     """Describe final weights ``w`` made from design weights ``d``."""
     r = w / d
@@ -104,7 +106,7 @@ def report_on(
         residual=found.residual,
         truncation=found.truncation,
         directions=found.directions,
-        expected_excess=float(excess) if np.isfinite(excess) else 0.0,
+        expected_excess=float(excess) if excess is not None and np.isfinite(excess) else None,
         newton_decrement=float(decrement) if np.isfinite(decrement) else 0.0,
         warnings=warnings,
     )

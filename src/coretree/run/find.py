@@ -44,10 +44,11 @@ def ids_where(
         mask = np.ones(chunk.table.num_rows, np.bool_)
         for name, wanted in where.items():
             mask &= _matches(chunk.table, name, wanted, chunk.path)
-        if mask.any():
-            columns = clean(chunk, plain.schema, plain.clean)
-            ids, _ = plain.select(columns)
-            found.append(ids[mask[(columns.offsets - np.uint64(chunk.offset)).astype(np.intp)]])
+        at = np.flatnonzero(mask)
+        if len(at):
+            columns = clean(replace(chunk, table=chunk.table.take(at)), plain.schema, plain.clean)
+            ids, _ = plain.select(replace(columns, offsets=np.uint64(chunk.offset) + at.astype(np.uint64)))
+            found.append(ids)
     return np.concatenate(found) if found else np.zeros(0, np.uint64)
 
 
