@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--rows", type=int, help="rows of every case, for a quick look; the bars are for the default")
     parser.add_argument("--data", type=Path, default=DATA, help="folder with letter.parquet, covtype_20k.parquet, ...")
-    parser.add_argument("--only", nargs="+", metavar="CASE", help=f"of: {', '.join(CASES)}")
+    parser.add_argument("--only", nargs="+", metavar="CASE", help=f"of: {', '.join(CASES).replace('%', '%%')}")
     parser.add_argument("--promised", action="store_true", help="only the sizes that bars are for; no figure")
     parser.add_argument("--report", action="store_true", help="run nothing, write table and figure of OUT.json")
     parser.add_argument("--out", type=Path, help="write OUT.json, OUT.md and OUT.png")

@@ -2,7 +2,7 @@
 
 For a smooth loss: 0.5 |g| sqrt(x'H^-1 x) / S + 0.3 leverage in the class / (K d) + 0.1 / n + 0.1 / (K n_y), with g the
 slope at the pilot and H its Hessian. The first term minimises the expected excess of a fit on the sample; the second
-removes tail failures and makes calibration solvable; the last two bound the weights.
+removes tail failures and makes calibration solvable; the last two bound the weights. Other losses mix them otherwise.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from coretree.coreset.derivatives import (
 )
 from coretree.coreset.losses import Loss, loss_named
 from coretree.coreset.pilot import class_grams, fit_pilot
-from coretree.coreset.rows import Float
+from coretree.coreset.rows import Float, take
 from coretree.coreset.whiten import squared_lengths, whitener
 
 
@@ -46,8 +46,7 @@ class PilotState:
     hessian_whitener : ndarray, shape (d, r)
         |x'W|^2 = x'H^-1 x, H the Hessian at the pilot (softmax: the pooled Gram matrix); r = d, or 32 where d > 300.
     class_whiteners : ndarray, shape (K, d, r)
-        The same for the Gram matrix of each class (softmax and regression: one, pooled; softmax and squared loss: the
-        Hessian's).
+        The same for the Gram matrix of each class (regression: one, pooled; squared loss: the Hessian's).
     norms : ndarray, shape (2,)
         Full-data sums, estimated on the pilot, of |g| sqrt(x'H^-1 x) and of h x'H^-1 x.
     spread : ndarray, shape (K,) or (0,)
@@ -155,13 +154,10 @@ def pilot_state(
     softmax = kind.kind == "multiclass"
     curvature = kind.curvature(z, codes if softmax else y)
     spread = np.maximum(weights @ curvature / weights.sum(), 1e-6) if softmax else np.zeros(0)
-    heaviness = weights if _one_gram(kind) else weights * curvature
-    pooled = softmax or len(totals) == 1
-    grams = class_grams(A, codes * 0 if pooled else codes, weights, 1 if pooled else len(totals))
-    gram = grams[0] if _one_gram(kind) else weighted_gram(A, heaviness)
-    W = whitener(gram + np.diag(penalty(A.shape[1:], lam)))
-    wide = W[None] if _one_gram(kind) else np.stack([whitener(gram) for gram in grams])
-    parts = (W, wide, np.ones(2), spread)
+    heaviness = weights if softmax or kind.name == "squared" else weights * curvature
+    grams = class_grams(A, codes, weights, len(totals))
+    W = whitener(weighted_gram(A, heaviness) + np.diag(penalty(A.shape[1:], lam)))
+    parts = (W, W[None] if kind.name == "squared" else np.stack([whitener(g) for g in grams]), np.ones(2), spread)
     draft = PilotState(kind.name, np.asarray(theta, np.float64), lam, totals, *parts)
     pull, lift = _pull(A, y, draft, kind, squared_lengths(A, W))
     norms = np.maximum([weights @ pull, weights @ lift], 1e-300)
@@ -189,7 +185,9 @@ def robust_scores(X: Matrix, y: npt.NDArray[Any], state: PilotState) -> Float:
 
     Notes
     -----
-    Softmax: |g| is replaced by the root of sum_c r_c^2 / v_c, r = p - e_y and v_c the mean of p_c (1 - p_c).
+    Softmax: 0.4 R sqrt(leverage) / S + 0.4 leverage in the class / (K d) + 0.1 / n + 0.1 / (K n_c), R the root of
+    sum_c r_c^2 / v_c, r = p - e_y and v_c the mean of p_c (1 - p_c). Rare levels in rare classes need the second term:
+    without rows of theirs no positive weights meet the gradient.
     Regression: 0.5 |r| sqrt(leverage) / S + 0.3 leverage / d + 0.2 / n.
     Hinge: 0.4 |g| sqrt(x'H^-1 x) / S + 0.4 h x'H^-1 x / S2 + 0.1 leverage in the class + 0.05 + 0.05.
     Leverages are capped by what they can be in the full data (1 in a class, 1 / h for the Hessian), so a level of a
@@ -198,10 +196,15 @@ def robust_scores(X: Matrix, y: npt.NDArray[Any], state: PilotState) -> Float:
     X, kind = as_floating(X), loss_named(state.loss)
     out, codes = np.empty(len(X)), state.codes(y)
     K, n = state.n_classes, max(float(state.counts.sum()), 1.0)
-    mix = (0.4, 0.4, 0.1, 0.05) if "hinge" in state.loss and state.loss != "squared_hinge" else (0.5, 0.0, 0.3, 0.1)
+    mix = (0.5, 0.0, 0.3, 0.1)
+    if "hinge" in state.loss and state.loss != "squared_hinge":
+        mix = (0.4, 0.4, 0.1, 0.05)
+    elif kind.kind == "multiclass":
+        mix = (0.4, 0.0, 0.4, 0.1)
     floor = mix[3] / n + mix[3] / (K * np.maximum(state.counts, 1.0))
+    many = state.class_whiteners if len(state.class_whiteners) > 2 else None
     W = [state.hessian_whitener]
-    if not _one_gram(kind):  # for all rows: it costs less than to pick out those of each class
+    if many is None and kind.name != "squared":  # for all rows: it costs less than to pick out those of two classes
         W += list(state.class_whiteners)
     a_feature = mix[2] / (len(state.class_whiteners) * state.n_features)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -212,7 +215,8 @@ def robust_scores(X: Matrix, y: npt.NDArray[Any], state: PilotState) -> Float:
             score = mix[0] * pull.astype(np.float64) / state.norms[0] + floor.take(at)
             if mix[1]:
                 score += mix[1] * lift.astype(np.float64) / state.norms[1]
-            score += a_feature * np.minimum(_own(lengths, at), 1.0)
+            own = _own(lengths, at) if many is None else _in_class(A, at, many)
+            score += a_feature * np.minimum(own, 1.0)
             out[part] = score
     bad = ~np.isfinite(out)
     if bad.any():
@@ -265,20 +269,22 @@ def _pull(A: Matrix, y: npt.NDArray[Any], state: PilotState, kind: Loss, length:
     return np.abs(kind.slope(z, y)) * np.sqrt(length), h * length
 
 
-def _one_gram(kind: Loss) -> bool:
-    """Whether one Gram matrix serves as Hessian and for the leverages: constant curvature, or one a class (softmax).
-
-    The softmax's classes share a Gram matrix, from which they differ by their spread alone.
-    """
-    return kind.kind == "multiclass" or kind.name == "squared"
-
-
 def _own(lengths: list[Matrix], codes: npt.NDArray[np.intp]) -> Float:
     """Leverage of each row in the Gram matrix of its class, as float64; the first of ``lengths`` is the Hessian's."""
     found = lengths[-1]
     for c in range(len(lengths) - 2):
         found = np.where(codes == c, lengths[1 + c], found)
     return found.astype(np.float64)
+
+
+def _in_class(A: Matrix, codes: npt.NDArray[np.intp], whiteners: Float) -> Float:
+    """Leverage of each row in the Gram matrix of its class, for many classes."""
+    out = np.empty(len(A))
+    for c, own in enumerate(whiteners):
+        rows = np.flatnonzero(codes == c)
+        if rows.size:
+            out[rows] = squared_lengths(take({"A": A}, rows)["A"], own)
+    return out
 
 
 def _check(X: Matrix, kind: Loss, counts: Float) -> None:
