@@ -16,7 +16,7 @@ from benchmarks.quality_data import Frame
 from coretree.data.dataset import leaf_chunks
 from coretree.run.blas import one_blas_thread
 from coretree.run.sketching import sketch_rows
-from coretree.run.tasks import Reading
+from coretree.run.tasks import Reading, by_class
 
 GROUP_ROWS = 100_000
 
@@ -54,7 +54,7 @@ class Cost:
                         at.append(time.process_time())
                         rows = list(reading.rows(leaf, None))
                         at.append(time.process_time())
-                        nodes = [sketch_rows(recipe, *part) for part in rows]
+                        nodes = [sketch_rows(recipe, *by_class(*part)) for part in rows]
                         at.append(time.process_time())
                         assert len(nodes) == n_chunks
                         spent += np.diff(at)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from coretree.coreset.priority import Sample, Sketch, merge, sketch
 from coretree.coreset.quotas import Quotas
-from coretree.coreset.rows import Float, Ids, Index, Rows, concatenate, take
+from coretree.coreset.rows import Float, Ids, Index, Rows, concatenate, members, take
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,12 +147,9 @@ def sketch_classes(
         raise ValueError(f"sketch_classes: codes must be {n} whole numbers in [0, {K}), one an id")
     scores = np.ones(n) if score is None else np.asarray(score, np.float64)
     weights = np.ones(n) if base is None else np.asarray(base, np.float64)
-    order = np.argsort(own, kind="stable")
-    bounds = np.searchsorted(own[order], np.arange(K + 1))
     parts = []
-    for c, capacity in enumerate(capacities):
-        at = order[bounds[c] : bounds[c + 1]]
-        own_rows = partial(_payload, rows, at)
+    for at, capacity in zip(members(own, K), capacities, strict=True):
+        own_rows = partial(_payload, rows, np.arange(n)[at] if isinstance(at, slice) else at)
         parts.append(sketch(ids[at], scores[at], own_rows, capacity, uniforms=uniforms[at], base=weights[at]))
     return ClassSketches(tuple(parts))
 

@@ -101,11 +101,15 @@ def weighted_gram(X: Matrix, w: npt.NDArray[Any]) -> Float:
 
 
 def softmax_hessian(X: Matrix, p: Matrix, w: npt.NDArray[Any]) -> Float:
-    """Return sum of w (diag p - p p') kron x x', shape (K d, K d), for class probabilities p of shape (n, K)."""
+    """Return sum of w (diag p - p p') kron x x', shape (K d, K d), for class probabilities p of shape (n, K).
+
+    Products of a block are in X's precision, their sum in float64.
+    """
     d, n_classes = X.shape[1], p.shape[1]
     total = np.zeros((n_classes * d, n_classes * d))
     for part in blocks(len(X), size=2048):  # the rows here are K d wide
-        A, q, v = X[part].astype(np.float64), p[part].astype(np.float64), np.asarray(w[part], np.float64)
+        A, q = X[part], p[part].astype(X.dtype, copy=False)
+        v = np.asarray(w[part], X.dtype)
         wide = (np.sqrt(v)[:, None, None] * q[:, :, None] * A[:, None, :]).reshape(len(A), -1)
         total -= wide.T @ wide
         for c in range(n_classes):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from coretree.coreset.derivatives import (
     weighted_gram,
 )
 from coretree.coreset.losses import Hinge, Loss, loss_named
-from coretree.coreset.rows import Float, Index
+from coretree.coreset.rows import Float, members
 from coretree.coreset.whiten import leverages, whitener
 
 _NEWTON_LIMIT = 600  # parameters of a softmax model up to which its Hessian is worth factoring
@@ -74,7 +73,7 @@ def pilot_scores(X: Matrix, y_codes: npt.NDArray[Any], n_classes: int) -> Float:
         raise ValueError(f"pilot_scores: features must be finite numbers; row {bad} has one that is not")
     scores = np.ones(len(X))
     spread = np.diag(squares / max(len(X), 1))
-    for own in _members(y_codes, n_classes):
+    for own in members(y_codes, n_classes):
         A = X[own]
         if not len(A):
             continue
@@ -94,16 +93,6 @@ def _gram(A: Matrix) -> Float:
         # the product of a block with itself goes to BLAS's syrk, which is slow for few columns; with a copy it does not
         total += block.T @ (block.copy(order="F") if d < _FEW_COLUMNS else block)
     return 0.5 * (total + total.T)
-
-
-def _members(codes: npt.NDArray[Any], n_classes: int) -> list[slice | Index]:
-    """Rows of each class; where they are grouped by class, slices, which copy nothing."""
-    if n_classes == 1:
-        return [slice(None)]
-    if (codes[1:] < codes[:-1]).any():
-        return [np.flatnonzero(codes == c) for c in range(n_classes)]
-    ends = np.searchsorted(codes, np.arange(n_classes + 1)).tolist()
-    return [slice(low, high) for low, high in pairwise(ends)]
 
 
 def fit_pilot(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -38,6 +39,22 @@ def n_rows(rows: Rows) -> int:
     if odd is not None:
         raise ValueError(f"rows: all columns must have the same length; {odd!r} has {lengths[odd]}, the first {first}")
     return first
+
+
+def members(codes: npt.NDArray[Any], n_classes: int) -> list[slice | npt.NDArray[np.intp]]:
+    """Rows of each class; where they are grouped by class, slices, which copy nothing.
+
+    Examples
+    --------
+    >>> members(np.array([0, 0, 2]), 3)
+    [slice(0, 2, None), slice(2, 2, None), slice(2, 3, None)]
+    """
+    if n_classes == 1:
+        return [slice(0, len(codes))]
+    if (codes[1:] < codes[:-1]).any():
+        return [np.flatnonzero(codes == c) for c in range(n_classes)]
+    ends = np.searchsorted(codes, np.arange(n_classes + 1)).tolist()
+    return [slice(low, high) for low, high in pairwise(ends)]
 
 
 def take(rows: Rows, index: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:

@@ -26,8 +26,8 @@ from coretree.coreset.derivatives import (
 )
 from coretree.coreset.losses import Loss, loss_named
 from coretree.coreset.pilot import class_grams, fit_pilot
-from coretree.coreset.rows import Float, take
-from coretree.coreset.whiten import squared_lengths, whitener
+from coretree.coreset.rows import Float, members
+from coretree.coreset.whiten import leverages, squared_lengths, whitener
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,22 +202,19 @@ def robust_scores(X: Matrix, y: npt.NDArray[Any], state: PilotState) -> Float:
     elif kind.kind == "multiclass":
         mix = (0.4, 0.0, 0.4, 0.1)
     floor = mix[3] / n + mix[3] / (K * np.maximum(state.counts, 1.0))
-    many = state.class_whiteners if len(state.class_whiteners) > 2 else None
-    W = [state.hessian_whitener]
-    if many is None and kind.name != "squared":  # for all rows: it costs less than to pick out those of two classes
-        W += list(state.class_whiteners)
-    a_feature = mix[2] / (len(state.class_whiteners) * state.n_features)
     with np.errstate(over="ignore", invalid="ignore"):
-        for part in blocks(len(X), block_rows(*W[0].shape)):
-            A, at = X[part], codes[part]
-            lengths = [squared_lengths(A, own) for own in W]
-            pull, lift = _pull(A, y[part], state, kind, lengths[0])
-            score = mix[0] * pull.astype(np.float64) / state.norms[0] + floor.take(at)
+        for part in blocks(len(X), block_rows(*state.hessian_whitener.shape)):
+            A = X[part]
+            length = squared_lengths(A, state.hessian_whitener)
+            pull, lift = _pull(A, y[part], state, kind, length)
+            score = mix[0] * pull.astype(np.float64) / state.norms[0] + floor.take(codes[part])
             if mix[1]:
                 score += mix[1] * lift.astype(np.float64) / state.norms[1]
-            own = _own(lengths, at) if many is None else _in_class(A, at, many)
-            score += a_feature * np.minimum(own, 1.0)
             out[part] = score
+        # rows that are grouped by class are not copied
+        a_feature = mix[2] / (len(state.class_whiteners) * state.n_features)
+        for rows, own in zip(members(codes, len(state.class_whiteners)), state.class_whiteners, strict=True):
+            out[rows] += a_feature * np.minimum(leverages(X[rows], own), 1.0)
     bad = ~np.isfinite(out)
     if bad.any():
         raise ValueError(
@@ -267,24 +264,6 @@ def _pull(A: Matrix, y: npt.NDArray[Any], state: PilotState, kind: Loss, length:
     if kind.name != "hinge":  # its h is a kernel, no curvature of anything
         length = np.fmin(length, 1.0 / np.maximum(h, A.dtype.type(1e-12)))
     return np.abs(kind.slope(z, y)) * np.sqrt(length), h * length
-
-
-def _own(lengths: list[Matrix], codes: npt.NDArray[np.intp]) -> Float:
-    """Leverage of each row in the Gram matrix of its class, as float64; the first of ``lengths`` is the Hessian's."""
-    found = lengths[-1]
-    for c in range(len(lengths) - 2):
-        found = np.where(codes == c, lengths[1 + c], found)
-    return found.astype(np.float64)
-
-
-def _in_class(A: Matrix, codes: npt.NDArray[np.intp], whiteners: Float) -> Float:
-    """Leverage of each row in the Gram matrix of its class, for many classes."""
-    out = np.empty(len(A))
-    for c, own in enumerate(whiteners):
-        rows = np.flatnonzero(codes == c)
-        if rows.size:
-            out[rows] = squared_lengths(take({"A": A}, rows)["A"], own)
-    return out
 
 
 def _check(X: Matrix, kind: Loss, counts: Float) -> None:

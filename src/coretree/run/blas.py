@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 from threadpoolctl import ThreadpoolController
@@ -12,6 +14,12 @@ from threadpoolctl import ThreadpoolController
 _lock = threading.Lock()
 _holders = 0
 _limiter: Any = None
+
+
+@lru_cache(maxsize=1)
+def _libraries(_n_modules: int) -> ThreadpoolController:
+    """The BLAS libraries of this process, looked for anew when a module has been loaded since."""
+    return ThreadpoolController()
 
 
 @contextmanager
@@ -24,8 +32,7 @@ def one_blas_thread() -> Iterator[None]:
     with _lock:
         _holders += 1
         if _holders == 1:
-            # looked up anew each time: a library may have been loaded since
-            _limiter = ThreadpoolController().limit(limits=1, user_api="blas")
+            _limiter = _libraries(len(sys.modules)).limit(limits=1, user_api="blas")
     try:
         yield
     finally:

@@ -99,7 +99,11 @@ class ThreadExecutor:
         frontier = Frontier(jobs)
         live: dict[Future[R], str] = {}
         while not frontier.done:
-            live |= {pool.submit(call, job): job.name for job in frontier.take(2 * self.n_threads)}
+            ready = frontier.take(2 * self.n_threads)
+            if not live and len(ready) == 1:  # nothing else to wait for: a thread would only start cold
+                done(frontier.finish(ready[0].name), call(ready[0]))
+                continue
+            live |= {pool.submit(call, job): job.name for job in ready}
             for future in wait(live, return_when=FIRST_COMPLETED).done:
                 done(frontier.finish(live.pop(future)), future.result())
 

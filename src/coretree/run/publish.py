@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import metadata
 from typing import Any
 
@@ -90,7 +91,8 @@ def drop_damaged(store: Store) -> None:
             store.delete(key)
 
 
-def versions() -> dict[str, str]:
+@lru_cache(maxsize=1)
+def versions() -> Mapping[str, str]:
     """What writes a manifest."""
     packages = ("numpy", "pyarrow", "scikit-learn")
     found = {name: metadata.version(name) for name in packages}

@@ -158,7 +158,7 @@ class SurveyWork:
 
     def survey(self, columns: Columns, ids: Ids) -> Survey:
         """One chunk."""
-        columns, ids = _by_class(columns, ids)
+        columns, ids = by_class(columns, ids)
         block = numeric_block(columns)
         found = profile_of(columns, block, self.settings.prepare)
         if not len(columns):
@@ -210,11 +210,11 @@ class NodeWork:
     def leaf(self, recipe: Recipe, leaf: Leaf, frame: pd.DataFrame | None) -> Node:
         """Node of a leaf's rows on this side of the split."""
         seen, parts, profiles = self._seen(leaf), [], []
-        for columns, ids in self._rows(leaf, frame):
+        for rows in self._rows(leaf, frame):
+            columns, ids = by_class(*rows)  # as in pass 1: sums taken in another order have other bits
             parts.append(sketch_rows(recipe, columns, ids))
             if self.survey is not None and seen is None:
-                ordered, _ = _by_class(columns, ids)  # as in pass 1: sums taken in another order have other bits
-                profiles.append(profile_of(ordered, numeric_block(ordered), recipe.preparation.rules))
+                profiles.append(profile_of(columns, numeric_block(columns), recipe.preparation.rules))
         node = parts[0] if len(parts) == 1 else Node.merge(parts, recipe.leaf_capacity)
         if profiles:
             seen = merge_profiles(profiles)
@@ -261,7 +261,7 @@ def recipe_of(store: Store, name: str) -> Recipe:
     return load_recipe(store, name)
 
 
-def _by_class(columns: Columns, ids: Ids) -> tuple[Columns, Ids]:
+def by_class(columns: Columns, ids: Ids) -> tuple[Columns, Ids]:
     """Rows class by class: one gather, after which every class is a slice."""
     if not isinstance(columns.target, Coded):
         return columns, ids
