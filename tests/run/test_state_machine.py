@@ -349,7 +349,7 @@ def test_a_drive_by_hand_is_fine(tmp_path: Path, by_id: bool) -> None:
     ("where", "fault"),
     [
         ("coretree.run.removal.sweep", lambda store: ()),
-        ("coretree.run.tasks._by_class", lambda columns, ids: (columns, ids)),
+        ("coretree.run.tasks.by_class", lambda columns, ids: (columns, ids)),
         SLOW("coretree.run.membership.carried_over", lambda leaves, *_: list(leaves)),
         SLOW("coretree.run.settle.every_node", lambda shape, stored: replace(shape, steps=shape.steps[-1:])),
     ],

@@ -23,7 +23,7 @@ from coretree.coreset.derivatives import (
 )
 from coretree.coreset.losses import Loss, Softmax, loss_named
 from coretree.coreset.rows import Float, take
-from coretree.coreset.scores import PilotState
+from coretree.coreset.scores import PilotState, softmax_terms
 from coretree.coreset.whiten import EXACT_LIMIT
 
 SOFTMAX_HESSIAN_LIMIT = 450
@@ -180,6 +180,7 @@ def totals_at(
     *,
     hessian: Literal["auto", "full", "none"] = "auto",
     thin: Thinning | None = None,
+    terms: tuple[Matrix, Matrix] | None = None,
 ) -> Totals:
     """Sum one partition at the pilot; no rows give the neutral element.
 
@@ -198,6 +199,8 @@ def totals_at(
     thin : (mask, share), optional
         Rows that the softmax's Hessian, or that of a wide model, is made of: a hash of the row identity below
         ``share``, one number or one a row (see :func:`thinning`). Dividing by the share keeps it unbiased.
+    terms : optional
+        Of :func:`~coretree.coreset.scores.softmax_terms`, where they are known.
 
     Returns
     -------
@@ -225,15 +228,16 @@ def totals_at(
     thinned = softmax or (thin is not None and d > WIDE and hessian == "auto")
     H = np.zeros((p, p)) if wanted else None
     loss, g, sums = 0.0, np.zeros(p), np.zeros((K, d))
+    if softmax and terms is None:
+        terms = softmax_terms(X, y, state)
     few = codes.astype(np.uint8) if K <= 256 else codes  # compared with every class: narrow codes are faster
     for part in blocks(len(X), block_rows(K, d)):
-        A, v, t = X[part], weight[part], codes[part] if softmax else y[part]
-        z = margins(A, state.theta)
+        A, v, t = X[part], weight[part], y[part]
         member = (few[part] == np.arange(K, dtype=few.dtype)[:, None]).astype(A.dtype)
-        if isinstance(kind, Softmax):
-            value, slopes = kind.value_and_probabilities(z, t)
-            slopes -= member.T
+        if terms is not None:
+            value, slopes = terms[0][part], terms[1][part]
         else:
+            z = margins(A, state.theta)
             value, slopes = kind.value(z, t), kind.slope(z, t)
         loss += float(v @ value.astype(np.float64, copy=False))
         g += gradient(A, slopes, None if base is None else v)

@@ -14,7 +14,7 @@ from coretree.coreset.priority import sketch
 from coretree.coreset.residuals import residual_scores
 from coretree.coreset.rfactor import rfactor
 from coretree.coreset.rows import Float, Index, uniforms
-from coretree.coreset.scores import PilotState, robust_scores, uniform_scores
+from coretree.coreset.scores import PilotState, robust_scores, softmax_terms, uniform_scores
 from coretree.coreset.second_moments import Summary
 from coretree.coreset.totals import Totals, hessian_rows, thinning, totals_at
 from coretree.data.columns import Coded, Columns, Level, take_rows
@@ -73,9 +73,11 @@ def _at_pilot(
 ) -> tuple[Float, Totals]:
     """Scores and totals at a pilot; scores only where a sketch, or the softmax's thinned Hessian, needs them."""
     enough = hessian_rows(pilot)
-    scores = robust_scores(X, y, pilot) if name in recipe.objectives or enough is not None else np.zeros(0)
+    terms = softmax_terms(X, y, pilot) if pilot.loss == "softmax" else None
+    wanted = name in recipe.objectives or enough is not None
+    scores = robust_scores(X, y, pilot, terms=terms) if wanted else np.zeros(0)
     thin = None if enough is None else thinning(uniforms(ids, recipe.seed, "hessian"), scores, enough)
-    return scores, totals_at(X, y, base, pilot, thin=thin)
+    return scores, totals_at(X, y, base, pilot, thin=thin, terms=terms)
 
 
 def _sketch(

@@ -22,7 +22,7 @@ from coretree.data.columns import Coded, Columns, class_rows, grouped, take_rows
 from coretree.data.dataset import Dataset, leaf_chunks
 from coretree.data.moments import standardised
 from coretree.data.prepare import PrepareRules
-from coretree.data.profile import Level, Profile, label_from_text, merge_profiles, numeric_block, profile
+from coretree.data.profile import Level, Profile, label_from_text, label_order, merge_profiles, numeric_block, profile
 from coretree.data.read import Chunk
 from coretree.data.scan import Leaf
 from coretree.data.schema import Schema
@@ -262,11 +262,14 @@ def recipe_of(store: Store, name: str) -> Recipe:
 
 
 def by_class(columns: Columns, ids: Ids) -> tuple[Columns, Ids]:
-    """Rows class by class: one gather, after which every class is a slice."""
-    if not isinstance(columns.target, Coded):
+    """Rows class by class, in the order of the labels: one gather, after which every class is a slice."""
+    found = columns.target
+    if not isinstance(found, Coded):
         return columns, ids
-    order = grouped(columns.target.codes)
-    return columns.at(order), ids[order]
+    levels = tuple(sorted(found.levels, key=label_order))
+    target = Coded(found.recode({label: i for i, label in enumerate(levels)}, -1), levels)
+    order = grouped(target.codes)
+    return replace(columns, target=target).at(order), ids[order]
 
 
 def _classes(columns: Columns) -> tuple[npt.NDArray[Any], tuple[Level | None, ...]]:
