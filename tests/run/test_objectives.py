@@ -361,3 +361,10 @@ def test_factors_fit_ill_conditioned_columns_where_moments_lose_them() -> None:
         errors[exact] = float(np.sqrt(np.mean((model.predict(X) - truth) ** 2)))
     assert errors["qr"] < 0.2
     assert errors[True] > 5 * errors["qr"]
+
+
+@pytest.mark.parametrize(("rows", "there"), [((990, 10), True), ((10, 990), True), ((700, 300), False)])
+def test_a_rare_class_brings_a_residual_sketch(rows: tuple[int, int], there: bool) -> None:
+    found = {p: CoresetTree(size=500, passes=p).settings.names_of_objectives("classification", rows) for p in (1, 2)}
+    assert ("residual" in found[2]) == there
+    assert "residual" not in found[1]

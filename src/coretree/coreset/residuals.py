@@ -7,7 +7,7 @@ weight below 2 n / m (4 n / m for classes) whatever the pilot says.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -19,6 +19,7 @@ from coretree.coreset.derivatives import Matrix, first_bad_row
 from coretree.coreset.priority import Sample
 from coretree.coreset.rows import Float, concatenate, take
 
+_RARE_SHARE = 0.1
 _SMALLEST_SIZE, _SMALLEST_SHARE = 2000, 0.1
 _MODEL = "model/"
 
@@ -165,6 +166,17 @@ def residual_pays(size: int, n_rows: float) -> bool:
     (True, False, False)
     """
     return size >= _SMALLEST_SIZE and size >= _SMALLEST_SHARE * n_rows
+
+
+def residual_serves(counts: Sequence[int]) -> bool:
+    """Whether a residual sketch serves classification trees better than class quotas: one of two classes is rare.
+
+    Examples
+    --------
+    >>> residual_serves([990, 10]), residual_serves([700, 300]), residual_serves([500, 490, 10])
+    (True, False, False)
+    """
+    return len(counts) == 2 and min(counts) < _RARE_SHARE * sum(counts)
 
 
 def pooled(first: Sample, second: Sample) -> Sample:

@@ -45,10 +45,11 @@ class CoresetTree(ChangingTree):
         Of every sample; independent of the split's.
     objectives : "auto", name or sequence of names
         Sketches that every node carries side by side. "auto": "robust" (linear models, calibrated), "balanced" (tree
-        classifiers) and "uniform"; for quantities "robust", "uniform", and "residual" where the size is a tenth of the
-        rows or more. By name also: "residual" (trees, by what a boosted pilot gets wrong), "squared_hinge" and "hinge"
-        (linear SVMs of two classes), "poisson", "gamma", "tweedie:1.5" (log-linear models). Each with a loss has its
-        own pilot and totals. ["auto", "hinge"]: the usual ones, and the others where the target permits.
+        classifiers; not for quantities), "uniform", and "residual" (trees, by what a boosted pilot gets wrong) where
+        one of two classes has less than a tenth of the rows, or where the size is a tenth of the rows of a quantity.
+        By name also: "squared_hinge" and "hinge" (linear SVMs of two classes), "poisson", "gamma", "tweedie:1.5"
+        (log-linear models). Each with a loss has its own pilot and totals. ["auto", "hinge"]: the usual ones, and the
+        others where the target permits.
     passes : {1, 2, 3}
         1: each byte is read once, there is no pilot, and linear models are within sampling error of the full fit. 2:
         scores and exact totals at a pilot model. 3: totals anew at the model that the coreset of the second pass

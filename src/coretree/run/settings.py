@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
 
 from coretree.coreset.quotas import Budget
-from coretree.coreset.residuals import residual_pays
+from coretree.coreset.residuals import residual_pays, residual_serves
 from coretree.data.prepare import PrepareRules
 from coretree.data.profile import Level, label_from_text, label_text
 from coretree.errors import ConfigError
@@ -127,8 +127,8 @@ class Settings:
         usual = ["robust", "balanced", "uniform"] if task == "classification" else ["robust", "uniform"]
         if self.passes == 1:
             return tuple(usual)
-        if task == "regression" and residual_pays(self.size, sum(rows)):
-            usual.insert(1, "residual")
+        if residual_serves(rows) if task == "classification" else residual_pays(self.size, sum(rows)):
+            usual.insert(-1, "residual")
         more = [name for name in self.objectives[1:] if suits(name, task, len(rows))]
         return tuple(dict.fromkeys([*usual, *more]))
 
