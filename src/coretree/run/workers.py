@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
-from coretree.errors import StalledError
+from coretree.errors import NoWorkersError, StalledError
 
 ANSWER_S = 30.0  # for a question to all workers
 SETTLE_S = 10.0  # for what was cancelled to leave the workers' threads
@@ -26,6 +26,29 @@ def ask(client: Any, function: Callable[..., Any], *args: Any, timeout_s: float 
     except TimeoutError:
         raise StalledError(f"a worker did not answer in {timeout_s:.0f} s. Restart the workers that hang.") from None
     return dict(found)
+
+
+def need_worker(client: Any, timeout_s: float) -> None:
+    """Wait for a first worker.
+
+    Raises
+    ------
+    NoWorkersError
+        None comes in time.
+    """
+    try:
+        client.wait_for_workers(1, timeout=timeout_s)
+    except TimeoutError:
+        address = client.scheduler.address
+        raise NoWorkersError(f"{address}: the scheduler has no worker. Start one with: dask worker {address}") from None
+
+
+def ended(future: Any, wait_s: float) -> bool:
+    """Wait a little for a future; whether it has ended."""
+    until = time.monotonic() + wait_s
+    while not future.done() and time.monotonic() < until:
+        time.sleep(0.01)
+    return bool(future.done())
 
 
 def abandon(client: Any, futures: Iterable[Any]) -> None:
