@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any, Literal
 
 import joblib
@@ -11,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from coretree.coreset.rows import uniforms
 from coretree.errors import ConfigError
@@ -108,13 +110,20 @@ def seeded(estimator: Any, seed: int) -> Any:
     return estimator.set_params(**dict.fromkeys(unset, seed)) if unset else estimator
 
 
+@lru_cache(maxsize=1)
+def _libraries(_n_modules: int) -> ThreadpoolController:
+    """The threaded libraries of this process, looked for anew when a module has been loaded since: that takes 4 ms."""
+    return ThreadpoolController()
+
+
 @contextlib.contextmanager
 def limited_threads(n_threads: int | None) -> Iterator[None]:
     """Hold BLAS, OpenMP and joblib to ``n_threads`` inside the block; None leaves them alone."""
     if n_threads is None:
         yield
         return
-    with threadpool_limits(limits=n_threads), joblib.parallel_config(backend="threading", n_jobs=n_threads):
+    libraries = _libraries(len(sys.modules))
+    with libraries.limit(limits=n_threads), joblib.parallel_config(backend="threading", n_jobs=n_threads):
         yield
 
 
