@@ -240,7 +240,7 @@ def test_it_agrees_with_a_search_over_all_rows_and_a_bad_yardstick_does_not() ->
     tree = CoresetTree(size=900).build(data, client=ONE)
     grid = {"C": [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1]}
     found = logistic(grid, tree=tree, cv=3).fit()
-    everything = CoresetTree(size=20_000, objectives="uniform").build(data, client=ONE).coreset(objective="uniform")
+    everything = CoresetTree(size=20_000, passes=1).build(data, client=ONE).coreset(objective="uniform")
     X = to_sklearn(tree.recipe_.preparation).transform(everything.X)
     folds = PredefinedSplit(folds_by_hash(everything.ids, 3, 0))
     theirs = GridSearchCV(LogisticRegression(max_iter=500), grid, cv=folds, scoring="neg_log_loss")
