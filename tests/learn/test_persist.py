@@ -134,6 +134,25 @@ def test_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_tampered_file_is_refused_before_it_is_parsed(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    for name in ("loads", "get_untrusted_types"):
+        monkeypatch.setattr(f"skops.io.{name}", lambda *_, name=name, **__: seen.append(name) or [])
+    load_model(saved)
+    assert seen == ["get_untrusted_types", "loads"]  # negative control: a sound file is parsed
+    seen.clear()
+    data = (saved / "model.skops").read_bytes()
+    (saved / "model.skops").write_bytes(data + b"\0")
+    with pytest.raises(ModelFileError, match="damaged or replaced: its sha256 is not the one"):
+        load_model(saved)
+    (saved / "model.skops").write_bytes(data)
+    manifest = json.loads((saved / "manifest.json").read_text())
+    (saved / "manifest.json").write_text(json.dumps({**manifest, "versions": {}}))
+    with pytest.raises(ModelFileError, match="damaged or edited"):
+        load_model(saved)
+    assert not seen
+
+
 def test_every_flipped_bit_is_refused(saved: Path) -> None:
     rng = np.random.default_rng(0)
     for name in ("model.skops", "manifest.json"):

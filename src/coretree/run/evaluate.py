@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import joblib
@@ -15,14 +16,16 @@ import pandas as pd
 
 from coretree.data.columns import Coded, Columns
 from coretree.data.dataset import Dataset
-from coretree.data.encode import class_codes, to_frame
-from coretree.data.schema import Schema, kind_of, unknown_column
+from coretree.data.encode import to_frame
+from coretree.data.schema import Schema, kind_of
 from coretree.errors import EmptyDataError, SchemaError
 from coretree.learn.metrics import ClassificationTally, RegressionTally, classification_tally, regression_tally
 from coretree.run.build import Progress
 from coretree.run.executor import executor_for
 from coretree.run.frontier import Job
+from coretree.run.inputs import check_names
 from coretree.run.tasks import Reading
+from coretree.run.unseen import check_known
 
 Tally = ClassificationTally | RegressionTally
 
@@ -45,6 +48,8 @@ class Evaluation:
         Wall time.
     tally : ClassificationTally or RegressionTally
         Mergeable: tallies of two data sets add up with ``+``.
+    unseen : dict of label to rows
+        Rows whose label no training row has: counted here, and left out of everything else.
     """
 
     task: str
@@ -53,6 +58,7 @@ class Evaluation:
     n_rows: int
     seconds: float
     tally: Tally
+    unseen: Mapping[Any, int] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         names = ("roc_auc", "log_loss", "accuracy") if self.task == "classification" else ("r2", "rmse", "mae")
@@ -73,6 +79,7 @@ class Evaluation:
             "labels": labels,
             "seconds": self.seconds,
             "metrics": self.metrics,
+            "unseen": {str(label): n for label, n in self.unseen.items()},
         }
 
 
@@ -94,6 +101,9 @@ def evaluate(model: Any, data: Dataset, *, client: Any = None, progress: Progres
         A feature or the target is missing, or of another kind.
     EmptyDataError
         There is no row to judge.
+    TargetError
+        No row has a label that the model knows. Where only some rows have unknown ones, they are counted
+        (``unseen``), told in a ``DataWarning``, and not judged.
     """
     return evaluate_all({"model": model}, data, client=client, progress=progress)["model"]
 
@@ -108,15 +118,18 @@ def evaluate_all(
     check_columns(schema, data, target=True)
     judged = judged_together(models)
     work = EvaluateWork(Reading(as_divided(schema, data), first.clean_, data.selection), judged)
-    tallies = run_over_leaves(data, work, "evaluate", client, progress)
+    found = run_over_leaves(data, work, "evaluate", client, progress)
     out = {}
     for name, model in judged.items():
-        total = sum((t[name] for t in tallies[1:]), tallies[0][name])
+        total = sum((each[name].tally for each in found[1:]), found[0][name].tally)
+        unseen = sum((Counter(each[name].unseen) for each in found), Counter())
+        check_known(unseen, total.n_rows, model.classes, data.scan.where)
         if total.n_rows == 0:
             raise EmptyDataError(f"{data.scan.where}: no row to evaluate on is left after cleaning and splitting.")
         task = "regression" if model.classes is None else "classification"
+        seconds = time.perf_counter() - started
         out[name] = Evaluation(
-            task, total.metrics(), model.classes or (), total.n_rows, time.perf_counter() - started, total
+            task, total.metrics(), model.classes or (), total.n_rows, seconds, total, dict(sorted(unseen.items()))
         )
     return out
 
@@ -142,27 +155,53 @@ def judged_together(models: Mapping[str, Any]) -> dict[str, Judged]:
 
 
 @dataclass(frozen=True, eq=False)
+class Verdict:
+    """Tally of the rows that a model can be judged on, and how many others have which label."""
+
+    tally: Tally
+    unseen: Mapping[Any, int] = field(default_factory=dict)
+
+    def __add__(self, other: Verdict) -> Verdict:
+        return Verdict(self.tally + other.tally, Counter(self.unseen) + Counter(other.unseen))  # type: ignore[operator]
+
+
+@dataclass(frozen=True, eq=False)
 class EvaluateWork:
-    """Tallies of one leaf, for each model."""
+    """Verdicts of one leaf, for each model."""
 
     reading: Reading
     models: Mapping[str, Judged]
 
-    def __call__(self, job: Job, frame: pd.DataFrame | None) -> dict[str, Tally]:
+    def __call__(self, job: Job, frame: pd.DataFrame | None) -> dict[str, Verdict]:
         """Carry one job out."""
         assert job.leaf is not None
-        parts = [self.tallies(columns) for columns, _ in self.reading.rows(job.leaf, frame)]
-        parts = parts or [self.tallies(self.reading.no_rows(job.leaf)[0])]
+        parts = [self.verdicts(columns) for columns, _ in self.reading.rows(job.leaf, frame)]
+        parts = parts or [self.verdicts(self.reading.no_rows(job.leaf)[0])]
         return {name: sum((p[name] for p in parts[1:]), parts[0][name]) for name in self.models}
 
-    def tallies(self, columns: Columns) -> dict[str, Tally]:
-        """Tallies of one clean chunk."""
+    def verdicts(self, columns: Columns) -> dict[str, Verdict]:
+        """Verdicts of one clean chunk."""
         prepared: dict[int, Any] = {}
         if len(columns):
             rows = to_frame(columns)
             for prepare in {id(model.prepare): model.prepare for model in self.models.values()}.values():
                 prepared[id(prepare)] = prepare.transform(rows)
-        return {name: tally(model, columns, prepared.get(id(model.prepare))) for name, model in self.models.items()}
+        return {name: verdict(model, columns, prepared.get(id(model.prepare))) for name, model in self.models.items()}
+
+
+def verdict(model: Judged, columns: Columns, X: Any) -> Verdict:
+    """Judge the rows whose label a model knows, and count the others."""
+    if model.classes is None or X is None:
+        return Verdict(tally(model, columns, X))
+    assert isinstance(columns.target, Coded)
+    known = set(model.classes)
+    strange = np.array([label not in known for label in columns.target.levels] + [False])[columns.target.codes]
+    if not strange.any():
+        return Verdict(tally(model, columns, X))
+    labels = columns.target.levels
+    unseen = Counter(labels[code] for code in columns.target.codes[strange].tolist())
+    rest = columns.take(~strange)
+    return Verdict(tally(model, rest, X[~strange] if len(rest) else None), unseen)
 
 
 def tally(model: Judged, columns: Columns, X: Any) -> Tally:
@@ -186,7 +225,7 @@ def tally(model: Judged, columns: Columns, X: Any) -> Tally:
     if decision is not None and decision.ndim == 2:
         decision = _spread(decision, known, k, -np.inf)
     predicted = np.array([place[label] for label in final.predict(X).tolist()], dtype=np.intp)
-    y = class_codes(columns.target, model.classes, columns.path)
+    y = columns.target.recode(place, k)
     return classification_tally(y, predicted, proba=proba, decision=decision, weights=columns.weights, n_classes=k)
 
 
@@ -226,9 +265,9 @@ def check_columns(schema: Schema, data: Dataset, *, target: bool) -> None:
     """
     arrow, where = data.scan.arrow_schema, data.scan.where
     needed = [f.name for f in schema.features] + ([schema.target] if target and schema.target else [])
-    for name in needed:
-        if name not in arrow.names:
-            raise unknown_column(name, arrow.names, where=where, role="a column of the model")
+    own = data.schema
+    named = [name for name in (own.target, own.time, own.group, own.id, own.weight) if name is not None]
+    check_names(arrow.names, needed, where, also_known=named)
     for feature in schema.features:
         found = arrow.field(feature.name).type
         if kind_of(found) == "categorical" and not feature.is_text and feature.kind != "datetime":

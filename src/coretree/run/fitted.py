@@ -19,7 +19,7 @@ from coretree.data.schema import Schema
 from coretree.errors import ConfigError
 from coretree.learn import persist
 from coretree.run.coreset_tree import CoresetTree
-from coretree.run.inputs import as_known, is_lazy
+from coretree.run.inputs import as_known, check_names, is_lazy
 from coretree.tree.coresets import Coreset
 
 DEFAULT_SIZE = 20_000
@@ -91,6 +91,8 @@ class FittedModel(MetaEstimatorMixin, BaseEstimator):
     def _answer(self, X: Any, method: str) -> Any:
         check_is_fitted(self, "estimator_")
         if hasattr(X, "to_delayed"):
+            if is_lazy(X):
+                check_names(X.columns, [feature.name for feature in self.schema_.features], "Dask DataFrame")
             from coretree.run.on_dask import lazy
 
             return lazy(self, X, method)

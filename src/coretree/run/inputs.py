@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -140,11 +141,7 @@ def as_known(X: Any, names: Sequence[str], who: str) -> pd.DataFrame:
     """
     frame = as_frame(X)
     if isinstance(X, pd.DataFrame) and any(isinstance(name, str) for name in X.columns):
-        missing = [name for name in names if name not in X.columns]
-        if missing:
-            extra = [str(name) for name in X.columns if name not in set(names)]
-            also = f" It has {_some(extra)}, which the model does not know." if extra else ""
-            raise SchemaError(f"DataFrame: the model needs {_some(missing)}, found no such column.{also}")
+        check_names(X.columns, names, "DataFrame")
         return frame
     if frame.shape[1] != len(names):
         raise ConfigError(
@@ -152,6 +149,25 @@ def as_known(X: Any, names: Sequence[str], who: str) -> pd.DataFrame:
             f"{_some(list(names))}, in this order. A DataFrame is matched by names."
         )
     return frame.set_axis(list(names), axis=1)
+
+
+def check_names(found: Iterable[Any], names: Sequence[str], where: str, *, also_known: Sequence[str] = ()) -> None:
+    """Make sure that every column is there that a model needs; others are left alone.
+
+    Raises
+    ------
+    SchemaError
+        Says which are missing, which are extra, and which of the extra ones may be meant.
+    """
+    there = [str(name) for name in found]
+    missing = [name for name in names if name not in set(there)]
+    if not missing:
+        return
+    extra = [name for name in there if name not in {*names, *also_known}]
+    also = f" It has {_some(extra)}, which the model does not know." if extra else ""
+    near = {name: match[0] for name in missing if (match := get_close_matches(name, extra, n=1, cutoff=0.7))}
+    hint = "".join(f" Is '{match}' meant for '{name}'?" for name, match in near.items())
+    raise SchemaError(f"{where}: the model needs {_some(missing)}, found no such column.{also}{hint}")
 
 
 def _some(names: list[str], most: int = 10) -> str:
