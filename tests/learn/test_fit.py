@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.cluster import KMeans
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.linear_model import LogisticRegression, Ridge, SGDRegressor
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import LinearSVC
@@ -159,6 +159,20 @@ def test_estimators_without_weights() -> None:
     assert shifted.ratios_[0] > 1 > shifted.ratios_[1]
     drawn = fit_weighted(KNeighborsClassifier(), X, y, weights=w, unsupported="resample")
     assert drawn.n_samples_fit_ == 200
+
+
+def test_an_estimator_without_weights_takes_nearly_even_ones_and_is_told_what_works_for_others() -> None:
+    """The rows of a uniform sketch weigh nearly the same: drawn by weight, hardly any comes twice or never."""
+    X, t, _ = rows(400)
+    order = np.argsort(t)  # so that a draw by systematic steps has each half's share to one row
+    X, t = X[order], t[order]
+    nearly = np.where(t > np.median(t), 1.0, 1.1)
+    found = fit_weighted(KNeighborsRegressor(1), X, t, weights=nearly)
+    assert 330 < len(np.unique(found._y)) < 400
+    heavy = int((t <= np.median(t)).sum() * 1.1 / nearly.sum() * 400)
+    assert abs(int((found._y <= np.median(t)).sum()) - heavy) <= 1
+    with pytest.raises(ConfigError, match=r"takes sample_weight, give it a uniform sketch .*unsupported='resample'"):
+        fit_weighted(KNeighborsRegressor(1), X, t, weights=np.where(t > np.median(t), 1.0, 9.0))
 
 
 def test_estimators_without_target() -> None:

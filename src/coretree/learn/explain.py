@@ -25,7 +25,8 @@ _FORMS: Mapping[Kind, str] = MappingProxyType(
         "unweighted_prior_shift": "Rows of a class count alike in the fit, and PriorShift restores the real class "
         "shares in the predicted probabilities",
         "none": "It takes no weights: it is fitted on rows that stand for equally many, as the uniform sketch has "
-        "them; on others coretree refuses, unless fit_weighted(..., unsupported='resample') may draw rows by weight",
+        "them, a few drawn twice or never; on others coretree refuses, unless "
+        "fit_weighted(..., unsupported='resample') may draw rows by weight",
     }
 )
 _BY_ROWS = "its bootstrap draws rows, by weight, so that it differs from a fit on repeated rows by chance"

@@ -21,6 +21,7 @@ from coretree.learn.masses import checked_weights, take_rows
 from coretree.learn.weights import ClassMass, Prior, PriorShift, accepts_weights, treatment
 
 FloatArray = npt.NDArray[np.float64]
+EVEN = 0.85  # least effective share of rows at which drawing them by weight loses little
 
 
 def fit_weighted(
@@ -74,7 +75,8 @@ def fit_weighted(
     Raises
     ------
     ConfigError
-        If the estimator takes no weights, the weights differ, and ``unsupported`` is "error".
+        If the estimator takes no weights, the weights differ much (effective rows below 0.85 of the rows), and
+        ``unsupported`` is "error". Where they differ little, as in a uniform sketch, rows are drawn in proportion.
 
     Examples
     --------
@@ -169,11 +171,13 @@ def _fit_without_weights(model: Any, X: Any, y: Any, weights: FloatArray, *, see
     name = type(model).__name__
     if np.allclose(weights, weights[0], rtol=1e-6, atol=0.0):
         return model.fit(X, y)
-    if not resample:
+    nearly_even = weights.sum() ** 2 >= EVEN * weights.size * float(weights @ weights)
+    if not (resample or nearly_even):
         raise ConfigError(
             f"{name}.fit takes no sample_weight, but the rows of this coreset carry weights from {weights.min():.4g} "
             f"to {weights.max():.4g}: fitted as it is, it would learn the sample, not the data. Choose an estimator "
-            "that takes sample_weight, give it a uniform sketch, or ask for unsupported='resample'."
+            "that takes sample_weight, give it a uniform sketch (objective='uniform'), or ask for "
+            "unsupported='resample'."
         )
     index = resampled(weights, seed)
     return model.fit(take_rows(X, index), None if y is None else np.asarray(y)[index])

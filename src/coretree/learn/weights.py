@@ -144,7 +144,8 @@ def _is_stepwise(estimator: Any) -> bool:
     """Whether it, or any part of it, takes one gradient step a row or batch, in proportion to the weights."""
     if isinstance(estimator, (MLPClassifier, MLPRegressor)):
         return bool(estimator.solver != "lbfgs")  # which sees all rows at once, like any penalised loss
-    known = isinstance(estimator, _STEPWISE) or type(estimator).__module__.partition(".")[0] in _STEPWISE_PACKAGES
+    packages = {kind.__module__.partition(".")[0] for kind in type(estimator).__mro__}  # of a user's subclass, too
+    known = isinstance(estimator, _STEPWISE) or not packages.isdisjoint(_STEPWISE_PACKAGES)
     return known or (not isinstance(estimator, PriorShift) and any(map(_is_stepwise, _parts(estimator))))
 
 
