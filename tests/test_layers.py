@@ -39,7 +39,9 @@ LAYERS = {
     "data": layer("errors", "numpy pandas pyarrow", PREPROCESSING),
     "coreset": layer("errors", "numpy scipy"),
     "tree": layer("errors data coreset", "numpy pandas pyarrow obstore"),
-    "learn": layer("errors coreset", "numpy pandas scipy sklearn skops joblib threadpoolctl"),
+    "learn": layer(
+        "errors coreset", "numpy pandas scipy sklearn skops joblib threadpoolctl shap onnx skl2onnx onnxruntime"
+    ),
     "report": layer("errors", "jinja2 matplotlib"),
     "config": layer("errors", "pydantic pydantic_core"),
     "run": layer(

@@ -30,14 +30,21 @@ NAMES = {
     "PrepareRules",
     "ThreadExecutor",
     "certify",
+    "coefficients",
     "choose",
     "errors",
     "evaluate",
     "load_model",
     "local_cluster",
+    "partial_dependence",
+    "per_class_report",
+    "permutation_importance",
     "polish",
     "open_store",
     "predict",
+    "shap_values",
+    "to_onnx",
+    "tune_threshold",
 }
 HEAVY = {"dask", "distributed", "dask_ml", "sklearn", "pandas", "matplotlib", "pyarrow", "scipy", "numpy", "pydantic"}
 

@@ -24,13 +24,20 @@ _NAMES = {
     "PrepareRules": "coretree.data.prepare",
     "ThreadExecutor": "coretree.run.executor",
     "certify": "coretree.run.certify",
+    "coefficients": "coretree.run.insight",
     "choose": "coretree.run.train",
     "evaluate": "coretree.run.evaluate",
     "load_model": "coretree.run.estimators",
     "local_cluster": "coretree.run.cluster",
+    "partial_dependence": "coretree.run.insight",
+    "per_class_report": "coretree.run.threshold",
+    "permutation_importance": "coretree.run.insight",
     "polish": "coretree.run.polish",
     "open_store": "coretree.tree.addresses",
     "predict": "coretree.run.predict",
+    "shap_values": "coretree.run.insight",
+    "to_onnx": "coretree.run.onnx_export",
+    "tune_threshold": "coretree.run.threshold",
 }
 _MODULES = ("errors",)
 
@@ -53,9 +60,16 @@ if TYPE_CHECKING:
     from coretree.run.evaluate import Evaluation as Evaluation
     from coretree.run.evaluate import evaluate as evaluate
     from coretree.run.executor import ThreadExecutor as ThreadExecutor
+    from coretree.run.insight import coefficients as coefficients
+    from coretree.run.insight import partial_dependence as partial_dependence
+    from coretree.run.insight import permutation_importance as permutation_importance
+    from coretree.run.insight import shap_values as shap_values
+    from coretree.run.onnx_export import to_onnx as to_onnx
     from coretree.run.polish import polish as polish
     from coretree.run.predict import predict as predict
     from coretree.run.search import CoresetSearchCV as CoresetSearchCV
+    from coretree.run.threshold import per_class_report as per_class_report
+    from coretree.run.threshold import tune_threshold as tune_threshold
     from coretree.run.train import choose as choose
     from coretree.run.transformer import CoresetTransformer as CoresetTransformer
     from coretree.tree.addresses import open_store as open_store

@@ -20,7 +20,7 @@ from sklearn.preprocessing import (
 from sklearn.utils import check_array
 
 from coretree.data.columns import Level
-from coretree.data.prepare import CategoryPlan, Preparation
+from coretree.data.prepare import F64, CategoryPlan, Preparation
 from coretree.data.times import DatetimeParts
 
 ALL_INFREQUENT = 1 << 30
@@ -71,6 +71,27 @@ def to_sklearn(preparation: Preparation) -> ColumnTransformer:
     if _names_collide(transformer):
         transformer.verbose_feature_names_out = True
     return transformer
+
+
+def scaling(transformer: ColumnTransformer) -> tuple[list[str], F64, F64]:
+    """Names of the features that a frozen transformer gives, and centre and spread of each: 0 and 1 where unscaled.
+
+    A feature is ``(x - centre) / spread`` of its filled and clipped column, or part of a time, or indicator.
+    """
+    names = transformer.get_feature_names_out().tolist()
+    centre, spread = np.zeros(len(names)), np.ones(len(names))
+    for block in ("numeric", "datetime"):
+        steps = transformer.named_transformers_[block].named_steps if block in transformer.named_transformers_ else {}
+        if "scale" not in steps:
+            continue
+        scaler = steps["scale"]
+        at = transformer.output_indices_[block]
+        if isinstance(scaler, MinMaxScaler):
+            centre[at], spread[at] = scaler.data_min_, scaler.data_range_
+        else:
+            centre[at] = scaler.mean_ if isinstance(scaler, StandardScaler) else scaler.center_
+            spread[at] = scaler.scale_
+    return names, centre, spread
 
 
 def _names_collide(transformer: ColumnTransformer) -> bool:

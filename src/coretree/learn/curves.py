@@ -138,11 +138,11 @@ class ScoreHistogram:
             By decreasing threshold: rows that score at least the threshold count as predicted. The first point is
             (0, 0, inf). Empty arrays when positives or negatives are missing.
         """
-        true, false, threshold = self._cumulated(curve)
+        true, false, threshold = self.cumulated(curve)
         if true[-1] <= 0.0 or false[-1] <= 0.0:
             return np.empty(0), np.empty(0), np.empty(0)
         x, y = false / false[-1], true / true[-1]
-        kept = _thinned(x, y, max_points)
+        kept = thinned(x, y, max_points)
         return x[kept], y[kept], threshold[kept]
 
     def pr_points(self, curve: int, *, max_points: int = 500) -> CurvePoints:
@@ -153,16 +153,16 @@ class ScoreHistogram:
         recall, precision, threshold : ndarrays of shape (n_points,)
             By decreasing threshold; the first point is (0, 1, inf). Empty arrays without a positive row.
         """
-        true, false, threshold = self._cumulated(curve)
+        true, false, threshold = self.cumulated(curve)
         if true[-1] <= 0.0:
             return np.empty(0), np.empty(0), np.empty(0)
         precision = np.ones_like(true)
         precision[1:] = true[1:] / (true[1:] + false[1:])
         recall = true / true[-1]
-        kept = _thinned(recall, precision, max_points)
+        kept = thinned(recall, precision, max_points)
         return recall[kept], precision[kept], threshold[kept]
 
-    def _cumulated(self, curve: int) -> CurvePoints:
+    def cumulated(self, curve: int) -> CurvePoints:
         """Return positive and negative weight at or above each filled bin, and the bin's lower edge as a score."""
         positives, negatives = self.positives[curve], self.negatives[curve]
         filled = np.flatnonzero(positives + negatives)[::-1]
@@ -236,7 +236,7 @@ def _above(weights: Floats) -> Floats:
     return above
 
 
-def _thinned(x: Floats, y: Floats, max_points: int) -> npt.NDArray[np.intp]:
+def thinned(x: Floats, y: Floats, max_points: int) -> npt.NDArray[np.intp]:
     """Choose points evenly spaced along a curve, its ends always among them."""
     if len(x) <= max_points:
         return np.arange(len(x))
