@@ -128,6 +128,18 @@ def test_a_classifier_is_fitted_balanced_and_shifted_back(make: Any) -> None:
     assert raw.mean() > 2 * y.mean()  # negative control: without the shift
 
 
+@UNNAMED
+@BOOSTING
+def test_labels_of_text_come_back(make: Any) -> None:
+    """XGBoost itself takes codes from 0 only."""
+    labels = np.array(["no", "yes"])[CLASSES]
+    model = fit_weighted(make("Classifier"), X, labels, weights=np.full(N, 2.0))
+    assert model.classes_.tolist() == ["no", "yes"]
+    assert (np.asarray(model.predict(X)).ravel() == labels).mean() > 0.7
+    codes = fit_weighted(make("Classifier"), X, CLASSES, weights=np.full(N, 2.0))
+    np.testing.assert_allclose(model.predict_proba(X), codes.predict_proba(X), atol=1e-6)
+
+
 def test_a_torch_network_in_skorch_takes_no_weights_and_says_so() -> None:
     skorch, torch = pytest.importorskip("skorch"), pytest.importorskip("torch")
     torch.manual_seed(0)

@@ -241,7 +241,8 @@ class PriorShift(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  # type: i
         inside = scale(codes, weights, classes.size)
         # A sample that is balanced by design needs no weights at all, so estimators without them will do.
         uneven = {} if np.allclose(inside, 1.0, rtol=1e-6, atol=0.0) else {"sample_weight": inside}
-        self.estimator_ = clone(self.estimator).fit(X, labels, **uneven)
+        wanted = codes if type(self.estimator).__module__.startswith("xgboost.") else labels  # it takes no others
+        self.estimator_ = clone(self.estimator).fit(X, wanted, **uneven)
         self.classes_ = classes
         self.ratios_ = self._ratios(codes, weights, inside, class_counts)
         return self
