@@ -17,6 +17,7 @@ import coretree as ct
 NAMES = {
     "Certificate",
     "CleanRules",
+    "Comparison",
     "Coreset",
     "CoresetClassifier",
     "CoresetClusterer",
@@ -25,6 +26,7 @@ NAMES = {
     "CoresetTransformer",
     "CoresetTree",
     "Dataset",
+    "Diagnosis",
     "Evaluation",
     "Job",
     "PrepareRules",
@@ -32,6 +34,8 @@ NAMES = {
     "certify",
     "coefficients",
     "choose",
+    "compare",
+    "diagnose",
     "errors",
     "evaluate",
     "load_model",
@@ -129,7 +133,9 @@ def test_docstrings_match_signatures() -> None:
     assert not found, "\n".join(found)
 
 
-@pytest.mark.parametrize("name", ["Certificate", "CleanRules", "Coreset", "Evaluation", "PrepareRules"])
+@pytest.mark.parametrize(
+    "name", ["Certificate", "CleanRules", "Comparison", "Coreset", "Diagnosis", "Evaluation", "PrepareRules"]
+)
 def test_every_field_of_a_value_is_documented(name: str) -> None:
     thing = getattr(ct, name)
     doc = inspect.getdoc(thing) or ""

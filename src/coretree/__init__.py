@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 _NAMES = {
     "Certificate": "coretree.run.certify",
     "CleanRules": "coretree.data.clean",
+    "Comparison": "coretree.learn.standings",
     "Coreset": "coretree.tree.coresets",
     "CoresetClassifier": "coretree.run.estimators",
     "CoresetClusterer": "coretree.run.clusterer",
@@ -19,6 +20,7 @@ _NAMES = {
     "CoresetTransformer": "coretree.run.transformer",
     "CoresetTree": "coretree.run.coreset_tree",
     "Dataset": "coretree.data.dataset",
+    "Diagnosis": "coretree.learn.diagnosis",
     "Evaluation": "coretree.run.evaluate",
     "Job": "coretree.config",
     "PrepareRules": "coretree.data.prepare",
@@ -26,6 +28,8 @@ _NAMES = {
     "certify": "coretree.run.certify",
     "coefficients": "coretree.run.insight",
     "choose": "coretree.run.train",
+    "compare": "coretree.run.compare",
+    "diagnose": "coretree.run.diagnose",
     "evaluate": "coretree.run.evaluate",
     "load_model": "coretree.run.estimators",
     "local_cluster": "coretree.run.cluster",
@@ -49,11 +53,15 @@ if TYPE_CHECKING:
     from coretree.data.clean import CleanRules as CleanRules
     from coretree.data.dataset import Dataset as Dataset
     from coretree.data.prepare import PrepareRules as PrepareRules
+    from coretree.learn.diagnosis import Diagnosis as Diagnosis
+    from coretree.learn.standings import Comparison as Comparison
     from coretree.run.certify import Certificate as Certificate
     from coretree.run.certify import certify as certify
     from coretree.run.cluster import local_cluster as local_cluster
     from coretree.run.clusterer import CoresetClusterer as CoresetClusterer
+    from coretree.run.compare import compare as compare
     from coretree.run.coreset_tree import CoresetTree as CoresetTree
+    from coretree.run.diagnose import diagnose as diagnose
     from coretree.run.estimators import CoresetClassifier as CoresetClassifier
     from coretree.run.estimators import CoresetRegressor as CoresetRegressor
     from coretree.run.estimators import load_model as load_model

@@ -1,0 +1,236 @@
+"""Fits on nested coresets of one tree, and their scores on rows that no fit has seen."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from sklearn.base import clone
+
+from coretree.data.dataset import Dataset
+from coretree.errors import ConfigError, CoresetQualityWarning
+from coretree.learn.models import named_estimator, sketch_for
+from coretree.learn.scoring import check_scoring, weighted_score
+from coretree.learn.standings import suits, tallied_score
+from coretree.learn.weights import treatment
+from coretree.run.build import Progress, source_name
+from coretree.run.coreset_model import CoresetModel
+from coretree.run.coreset_tree import CoresetTree
+from coretree.run.estimators import CoresetClassifier, CoresetRegressor
+from coretree.run.evaluate import evaluate_all
+from coretree.run.executor import Executor
+from coretree.run.fitting import at_most, exactness
+from coretree.run.held_inside import HeldInside
+from coretree.run.train import DEFAULT_SCORING
+from coretree.tree.coresets import Coreset, most_rows
+
+Models: TypeAlias = Sequence[Any] | Mapping[str, Any]
+LEAST_ROWS = 50  # of the smallest nested coreset
+
+
+@dataclass(frozen=True, eq=False)
+class Ladder:
+    """One model, fitted on nested coresets: by rows, largest first."""
+
+    sketch: str
+    exact: bool
+    calibrated: bool
+    models: Mapping[int, CoresetModel]
+    cores: Mapping[int, Coreset]
+    seconds: float
+
+    @property
+    def largest(self) -> int:
+        """Rows of the largest coreset."""
+        return next(iter(self.models))
+
+
+def contenders(models: Models, tree: CoresetTree, seed: int, client: Any) -> dict[str, CoresetModel]:
+    """Unfitted models on the tree, from names, estimators, or CoresetClassifier and CoresetRegressor as they are.
+
+    Raises
+    ------
+    ConfigError
+        No model, an unknown name, or something that is no estimator.
+    """
+    task = tree.recipe_.schema.task
+    if task is None:
+        raise ConfigError("models are compared by a target, and this tree was built without one: name it with target=.")
+    if not isinstance(models, Mapping):
+        if isinstance(models, str) or any(not isinstance(name, str) for name in models):
+            raise ConfigError('give names in a list, ["logistic", "forest"], or estimators as {"my forest": ...}.')
+        models = {name: named_estimator(name, task, seed=seed) for name in models}
+    if not models:
+        raise ConfigError("there is no model to compare: name at least one.")
+    kind = CoresetClassifier if task == "classification" else CoresetRegressor
+    found: dict[str, CoresetModel] = {}
+    for name, given in models.items():
+        estimator = named_estimator(given, task, seed=seed) if isinstance(given, str) else given
+        if not hasattr(estimator, "fit"):
+            raise ConfigError(f"model '{name}' is {type(estimator).__name__}, which has no fit().")
+        if isinstance(estimator, CoresetModel):
+            if not isinstance(estimator, kind):
+                raise ConfigError(f"model '{name}' is a {type(estimator).__name__}, but the tree is for {task}.")
+            found[name] = clone(estimator).set_params(tree=tree, client=client)
+        else:
+            found[name] = kind(estimator, tree=tree, random_state=seed, client=client)
+    return found
+
+
+def checked_scoring(scoring: str, task: str) -> str:
+    """The score's name, if there is one and it is for the task.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if not suits(check_scoring(scoring), task):
+        usual = DEFAULT_SCORING[task]
+        raise ConfigError(f"'{scoring}' is no score for {task}; the usual one is '{usual}'.")
+    return scoring
+
+
+def checked_held_out(data: Dataset, tree: CoresetTree) -> None:
+    """Refuse rows that the tree was built from: scores on them would flatter every model, and trees most.
+
+    Raises
+    ------
+    ConfigError
+    """
+    settings, split = tree.manifest_.settings, tree.recipe_.split
+    same_files = settings.get("data") is not None and settings.get("data") == data.to_dict()
+    trained = source_name(data, tree.settings) == settings.get("source")
+    if trained or (same_files and (data.selection is None or data.selection == split)):
+        raise ConfigError(
+            "data= holds rows that this tree was built from, and models are judged on rows outside every sketch. Split "
+            "first, train, test = data.split(test=0.2), build on train and give test; or leave data= out."
+        )
+
+
+def sketch_of(model: CoresetModel, tree: CoresetTree) -> str:
+    """The sketch that a model is fitted on."""
+    return sketch_for(model._estimator(), tree.recipe_.offers) if model.objective == "auto" else model.objective
+
+
+def sizes_of(size: int | None, tree: CoresetTree, sketch: str, steps: int) -> list[int]:
+    """Sizes of nested coresets, each half of the one before.
+
+    Raises
+    ------
+    ConfigError
+        More rows than the tree was built to keep, or too few.
+    """
+    if size is not None and size > tree.size:
+        raise ConfigError(
+            f"size={size} must be at most {tree.size}, the rows that this tree keeps. Build a larger one with "
+            f"CoresetTree(..., size={size})."
+        )
+    if steps < 2:
+        raise ConfigError(f"steps={steps} must be at least 2: a curve needs two sizes.")
+    largest = at_most(size, tree, sketch) or most_rows(tree.root_, tree.recipe_, sketch)
+    most = min(largest, tree.n_rows_)
+    if most >> (steps - 1) < LEAST_ROWS:
+        raise ConfigError(
+            f"the smallest of {steps} nested coresets would have {most >> (steps - 1)} rows, and {LEAST_ROWS} are "
+            f"needed: give size= of at least {LEAST_ROWS << (steps - 1)}, or fewer steps=."
+        )
+    return [most >> k for k in range(steps)]
+
+
+def check_weights(name: str, model: CoresetModel, core: Coreset) -> None:
+    """Refuse, before anything is fitted, a model that cannot take the weights of its coreset.
+
+    Raises
+    ------
+    ConfigError
+    """
+    form, w = treatment(model._estimator()), core.sample_weight
+    if form.kind == "none" and not np.allclose(w, w[0], rtol=1e-6, atol=0.0):
+        raise ConfigError(
+            f"model '{name}': {form.reason}, and the {core.objective} rows weigh from {w.min():.4g} to {w.max():.4g}, "
+            "so it would learn the sample, not the data. Leave it out, or take one whose fit has sample_weight: linear "
+            "models, trees, forests, boosting, SVMs, naive Bayes."
+        )
+
+
+def climb(
+    models: Mapping[str, CoresetModel],
+    tree: CoresetTree,
+    executor: Executor,
+    *,
+    size: int | None,
+    steps: int,
+    inside: HeldInside | None,
+) -> dict[str, Ladder]:
+    """Fit every model on nested coresets of its sketch; once where exact moments give the model."""
+    cores: dict[str, dict[int, Coreset]] = {}
+    exact = {name: m.objective == "auto" and bool(exactness(m._estimator(), tree.root_)) for name, m in models.items()}
+    for name, model in models.items():
+        sketch = sketch_of(model, tree)
+        if sketch not in cores:
+            cores[sketch] = _drawn(tree, sketch, sizes_of(size, tree, sketch, steps), inside)
+        if not exact[name]:
+            check_weights(name, model, next(iter(cores[sketch].values())))
+    found = {}
+    for name, model in models.items():
+        sketch, began = sketch_of(model, tree), time.perf_counter()
+        # moments hold the rows that would be scored on, so inside the tree even those models are fitted on a sample
+        once = exact[name] and inside is None
+        own = dict(list(cores[sketch].items())[:1]) if once else cores[sketch]
+        if exact[name] and inside is not None:
+            model = clone(model).set_params(objective=sketch)
+        fitted = {m: clone(model)._fit_on(core, tree, executor) for m, core in own.items()}
+        seconds = time.perf_counter() - began
+        calibrated = sketch in tree.totals_
+        found[name] = Ladder("moments" if once else sketch, once, calibrated, fitted, own, seconds)
+    return found
+
+
+def _drawn(tree: CoresetTree, sketch: str, sizes: list[int], inside: HeldInside | None) -> dict[int, Coreset]:
+    """Nested coresets by their rows; only the largest may warn, since the others are there to look at its curve."""
+    found = {}
+    for size in sizes:
+        with warnings.catch_warnings():
+            if size != sizes[0]:
+                warnings.simplefilter("ignore", CoresetQualityWarning)
+            core = tree.coreset(size, objective=sketch)
+        core = core if inside is None else inside.without(core)
+        found[len(core)] = core
+    return found
+
+
+def scored(
+    ladders: Mapping[str, Ladder],
+    scoring: str,
+    data: Dataset | None,
+    inside: HeldInside | None,
+    client: Any,
+    progress: Progress | None,
+) -> tuple[dict[str, dict[int, float]], int]:
+    """Scores of every fit by model and rows, and how many rows they are from: one pass over ``data``, if any."""
+    if data is not None:
+        every = {f"{m}|{name}": model for name, ladder in ladders.items() for m, model in ladder.models.items()}
+        judged = evaluate_all(every, data, client=client, progress=progress)
+        out = {
+            name: {m: tallied_score(judged[f"{m}|{name}"].metrics, scoring) for m in ladder.models}
+            for name, ladder in ladders.items()
+        }
+        return out, next(iter(judged.values())).n_rows
+    assert inside is not None
+    rows = inside.rows()
+    out = {name: {m: score_on(model, rows, scoring) for m, model in it.models.items()} for name, it in ladders.items()}
+    return out, len(rows)
+
+
+def score_on(model: CoresetModel, core: Coreset, scoring: str) -> float:
+    """Weighted score on the rows of a coreset; NaN where the model cannot be scored so."""
+    classes = getattr(model, "classes_", None)
+    fitted: Any = model.estimator_
+    try:
+        return weighted_score(fitted, core.X, core.target, weights=core.sample_weight, scoring=scoring, classes=classes)
+    except ConfigError:
+        return float("nan")
