@@ -80,6 +80,11 @@ def compare(
         An unknown model or score, a model that takes no weights, a size that the tree does not keep, ``data`` that
         the tree was built from, or no model that could be scored.
 
+    Notes
+    -----
+    Curves are taken to rise with the rows. One that turns down beyond the largest coreset is not foreseen: a forest
+    may do worse with all rows than with some of them where the held-out rows are of a later time.
+
     Examples
     --------
     >>> import numpy as np, pandas as pd
