@@ -112,9 +112,13 @@ def seeded(estimator: Any, seed: int) -> Any:
     return estimator.set_params(**dict.fromkeys(unset, seed)) if unset else estimator
 
 
+def threaded_libraries() -> ThreadpoolController:
+    """The threaded libraries of this process, looked for anew when a module has been loaded since: that takes 4 ms."""
+    return _libraries(len(sys.modules))
+
+
 @lru_cache(maxsize=1)
 def _libraries(_n_modules: int) -> ThreadpoolController:
-    """The threaded libraries of this process, looked for anew when a module has been loaded since: that takes 4 ms."""
     return ThreadpoolController()
 
 
@@ -124,8 +128,7 @@ def limited_threads(n_threads: int | None) -> Iterator[None]:
     if n_threads is None:
         yield
         return
-    libraries = _libraries(len(sys.modules))
-    with libraries.limit(limits=n_threads), joblib.parallel_config(backend="threading", n_jobs=n_threads):
+    with threaded_libraries().limit(limits=n_threads), joblib.parallel_config(backend="threading", n_jobs=n_threads):
         yield
 
 

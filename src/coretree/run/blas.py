@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import Any
 
-from threadpoolctl import ThreadpoolController
+from coretree.learn.fit import threaded_libraries
 
 _lock = threading.Lock()
 _holders = 0
 _limiter: Any = None
-
-
-@lru_cache(maxsize=1)
-def _libraries(_n_modules: int) -> ThreadpoolController:
-    """The BLAS libraries of this process, looked for anew when a module has been loaded since."""
-    return ThreadpoolController()
 
 
 @contextmanager
@@ -32,7 +24,7 @@ def one_blas_thread() -> Iterator[None]:
     with _lock:
         _holders += 1
         if _holders == 1:
-            _limiter = _libraries(len(sys.modules)).limit(limits=1, user_api="blas")
+            _limiter = threaded_libraries().limit(limits=1, user_api="blas")
     try:
         yield
     finally:

@@ -11,7 +11,7 @@ import pandas as pd
 from coretree.coreset.rows import uniforms
 from coretree.errors import ConfigError
 from coretree.run.coreset_tree import CoresetTree
-from coretree.run.train import LEAST_ROWS_A_FOLD, _recalibration
+from coretree.run.train import LEAST_ROWS_A_FOLD, recalibration
 from coretree.tree.coresets import Coreset
 
 HELD_SHARE = 0.25
@@ -33,7 +33,7 @@ class HeldInside:
         inside = np.flatnonzero(~self.mask(core.ids))
         weights = core.sample_weight[inside]
         if core.objective in self.tree.totals_:
-            weights = _recalibration(self.tree, core.objective, len(core))(inside)
+            weights = recalibration(self.tree, core.objective, len(core))(inside)
         elif core.class_counts is not None:
             y = core.target[inside]
             weights = weights.copy()

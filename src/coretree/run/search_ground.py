@@ -18,7 +18,7 @@ from coretree.learn.trials import FitRows, ScoredRows
 from coretree.run.blas import one_blas_thread
 from coretree.run.coreset_tree import CoresetTree
 from coretree.run.fitting import class_mass
-from coretree.run.train import _recalibration, _validation
+from coretree.run.train import recalibration, validation_rows
 from coretree.tree.coresets import Coreset, draw, most_rows
 
 FloatArray = npt.NDArray[np.float64]
@@ -88,7 +88,7 @@ def lay_ground(tree: CoresetTree, sizes: Mapping[str, Iterable[int]], *, cv: int
     prepare = to_sklearn(tree.recipe_.preparation)
     cores = {(o, m): tree.coreset(m, objective=o) for o, many in sizes.items() for m in many}
     largest = {o: max((core for (name, _), core in cores.items() if name == o), key=len) for o in sizes}
-    common = _validation(tree, prepare, cv)
+    common = validation_rows(tree, prepare, cv)
     uniform = tree.coreset(objective="uniform") if common is not None else next(iter(largest.values()))
     smallest = min([len(core) for core in cores.values()] + ([] if common is None else [common.ids.size]))
     if not 2 <= cv <= smallest:
@@ -137,7 +137,7 @@ def _fit_rows(
         design = draw(tree.root_, tree.recipe_, size=size, objective=sketch).weights
         weights = tuple(design[index] for index in outside)
     elif sketch in tree.totals_:
-        reweigh = _recalibration(tree, sketch, size)
+        reweigh = recalibration(tree, sketch, size)
         weights = tuple(reweigh(index) for index in outside)
     else:
         weights = tuple(core.sample_weight[index] for index in outside)

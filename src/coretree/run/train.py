@@ -87,7 +87,7 @@ def choose(
     objectives = {name: sketch_for(e, recipe.offers) for name, e in estimators.items()}
     cores = {o: tree.coreset(at_most(size, tree, o), objective=o) for o in dict.fromkeys(objectives.values())}
     prepared = {o: transformer.transform(core.X) for o, core in cores.items()}
-    reweigh = {o: _recalibration(tree, o, len(core)) for o, core in cores.items() if o in tree.totals_}
+    reweigh = {o: recalibration(tree, o, len(core)) for o, core in cores.items() if o in tree.totals_}
     candidates = {}
     for name, estimator in estimators.items():
         objective = objectives[name]
@@ -101,7 +101,7 @@ def choose(
             class_mass=class_mass(objective),
             reweigh=reweigh.get(objective),
         )
-    validation = _validation(tree, transformer, cv)
+    validation = validation_rows(tree, transformer, cv)
     board = executor.one(_compare, candidates, validation, cv, scoring or DEFAULT_SCORING[task], seed)
     models = {
         name: kind(estimator, tree=tree, size=size, random_state=seed, client=client)._fit_on(
@@ -123,7 +123,7 @@ def _compare(
     return chooser.choose(candidates, validation=validation, cv=cv, scoring=scoring, seed=seed, n_threads=threads)
 
 
-def _recalibration(tree: CoresetTree, objective: str, size: int) -> Recalibration:
+def recalibration(tree: CoresetTree, objective: str, size: int) -> Recalibration:
     """How the rows outside a fold are weighed."""
     recipe, node = tree.recipe_, tree.root_
     sample = draw(node, recipe, size=min(size, most_rows(node, recipe, objective)), objective=objective)
@@ -131,7 +131,7 @@ def _recalibration(tree: CoresetTree, objective: str, size: int) -> Recalibratio
     return Recalibration(sample.weights, sample.base, X, sample.rows["y"], *tree.totals_[objective])
 
 
-def _validation(tree: CoresetTree, transformer: Any, cv: int) -> chooser.Validation | None:
+def validation_rows(tree: CoresetTree, transformer: Any, cv: int) -> chooser.Validation | None:
     """The uniform sketch, on which all models are scored alike; None where a class is too rare in it to be scored.
 
     Rows drawn by importance would make a noisy yardstick, and a different one for each sketch.
