@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from coretree.errors import ConfigError
 from coretree.learn.fit import fit_weighted, resampled, seeded
-from coretree.learn.weights import PriorShift
+from coretree.learn.prior_shift import PriorShift
 
 
 @pytest.fixture(autouse=True)
@@ -206,11 +206,10 @@ def test_class_mass_and_prior_reach_the_shift_inside_a_pipeline() -> None:
     model = make_pipeline(StandardScaler(), DecisionTreeClassifier(max_depth=3))
     fitted = fit_weighted(model, X, y, weights=w, class_mass="root", prior="balanced", class_counts={0: 9000, 1: 100})
     last = fitted.steps[-1][1]
-    assert (last.class_mass, last.prior) == ("root", "balanced")
-    ratios = (
-        fit_weighted(model, X, y, weights=w, class_mass="root", class_counts={0: 9000, 1: 100}).steps[-1][1].ratios_
-    )
-    mass = np.sqrt(np.bincount(y, w))
-    np.testing.assert_allclose(ratios[0] / ratios[1], 90 / (mass[0] / mass[1]))
+    assert (last.class_mass, last.prior, last.cross_fit) == ("root", "balanced", 3)
+    plain = fit_weighted(model, X, y, weights=w, class_counts={0: 9000, 1: 100}).steps[-1][1]
+    assert (plain.class_mass, plain.prior, plain.cross_fit) == ("rows", "data", 0)
+    held = np.bincount(y)
+    np.testing.assert_allclose(plain.ratios_[0] / plain.ratios_[1], 90 / (held[0] / held[1]))
     linear = [fit_weighted(LogisticRegression(), X, y, weights=w, class_mass=c).coef_ for c in ("rows", "root")]
     np.testing.assert_array_equal(*linear)

@@ -15,7 +15,8 @@ from coretree.errors import ConfigError
 from coretree.learn.explain import explain
 from coretree.learn.fit import fit_weighted
 from coretree.learn.models import sketch_for
-from coretree.learn.weights import PriorShift, accepts_weights, treatment
+from coretree.learn.prior_shift import PriorShift
+from coretree.learn.weights import accepts_weights, treatment
 
 FloatArray = npt.NDArray[np.float64]
 N = 150

@@ -102,6 +102,18 @@ def test_three_classes_with_integer_labels(tmp_path: Path) -> None:
         np.testing.assert_allclose(p, model.predict_proba(frame), atol=1e-4)
 
 
+def test_sharpened_probabilities_of_a_rare_class(tmp_path: Path) -> None:
+    big = sales(12_000)
+    frame = big[["a", "b"]].assign(y=(big["price"] > big["price"].quantile(0.95)).astype(int))
+    model = ct.CoresetClassifier(RandomForestClassifier(8, max_depth=4), size=1500).fit(frame, "y")
+    assert model.estimator_[-1].sharpness_ != 1.0
+    ct.to_onnx(model, tmp_path / "m.onnx")
+    session = runtime.InferenceSession(str(tmp_path / "m.onnx"))
+    label, p = session.run(None, {n: frame[[n]].to_numpy() for n in ("a", "b")})
+    assert (label == model.predict(frame)).mean() > 0.998
+    np.testing.assert_allclose(p, model.predict_proba(frame), atol=1e-4)
+
+
 def test_what_differs_is_refused(
     trees: dict[str, ct.CoresetTree], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

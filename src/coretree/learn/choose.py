@@ -15,8 +15,8 @@ from coretree.errors import ConfigError
 from coretree.learn.fit import fit_weighted
 from coretree.learn.folds import common_folds, make_folds
 from coretree.learn.masses import checked_weights, take_rows
+from coretree.learn.prior_shift import ClassMass, Prior
 from coretree.learn.scoring import REGRESSION_SCORINGS, check_scoring, weighted_score
-from coretree.learn.weights import ClassMass, Prior
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]

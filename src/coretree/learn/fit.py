@@ -18,7 +18,8 @@ from threadpoolctl import ThreadpoolController
 from coretree.coreset.rows import uniforms
 from coretree.errors import ConfigError
 from coretree.learn.masses import checked_weights, take_rows
-from coretree.learn.weights import ClassMass, Prior, PriorShift, accepts_weights, treatment
+from coretree.learn.prior_shift import ClassMass, Prior, PriorShift
+from coretree.learn.weights import accepts_weights, treatment
 
 FloatArray = npt.NDArray[np.float64]
 EVEN = 0.85  # least effective share of rows at which drawing them by weight loses little
@@ -135,7 +136,8 @@ def limited_threads(n_threads: int | None) -> Iterator[None]:
 def shift_last(estimator: Any, *, class_mass: ClassMass = "rows", prior: Prior = "data") -> Any:
     """Put the last step of a pipeline (or the estimator itself) into a `PriorShift`; a new object."""
     if not isinstance(estimator, Pipeline):
-        return PriorShift(estimator, class_mass=class_mass, prior=prior)
+        # a residual sample is small beside its data: what it says of the slope is worth three more fits
+        return PriorShift(estimator, class_mass=class_mass, prior=prior, cross_fit=3 if class_mass == "root" else 0)
     shifted = clone(estimator)
     name, last = shifted.steps[-1]
     shifted.steps[-1] = (name, shift_last(last, class_mass=class_mass, prior=prior))

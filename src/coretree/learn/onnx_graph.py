@@ -13,8 +13,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from coretree.errors import ConfigError
+from coretree.learn.prior_shift import PriorShift
 from coretree.learn.units import centre_and_spread
-from coretree.learn.weights import PriorShift
 
 OPSET, ML_OPSET = 18, 3
 MISSING_TEXT = ""
@@ -238,10 +238,11 @@ def _estimator(graph: _Graph, final: Any, table: str, n_features: int, taken: se
 
 def _shifted(graph: _Graph, final: PriorShift, p: str) -> tuple[str, str]:
     """`PriorShift.predict_proba`, and the most probable label."""
-    if not np.allclose(final.ratios_, 1.0, rtol=1e-12, atol=0.0):
+    if final.shifts:
         n = len(final.ratios_)
         p = graph.add("Mul", [p, graph.constant([1 - final.smoothing], np.float32)])
         p = graph.add("Add", [p, graph.constant([final.smoothing / n], np.float32)])
+        p = graph.add("Pow", [p, graph.constant([final.sharpness_], np.float32)])
         p = graph.add("Mul", [p, graph.constant([final.ratios_], np.float32)])
         total = graph.add("ReduceSum", [p, graph.constant([1], np.int64)], keepdims=1)
         p = graph.add("Div", [p, total])

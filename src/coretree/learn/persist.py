@@ -41,7 +41,7 @@ TRUSTED_TYPES: tuple[str, ...] = (
     "sklearn.utils.validation.check_array",
     # our own
     "coretree.data.times.DatetimeParts",
-    "coretree.learn.weights.PriorShift",
+    "coretree.learn.prior_shift.PriorShift",
 )
 """Types that a model file may hold besides those that skops trusts by itself: fixed, never what the file asks for."""
 

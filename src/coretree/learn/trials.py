@@ -14,8 +14,9 @@ from sklearn.base import clone
 from coretree.errors import ConfigError, CoretreeError
 from coretree.learn.fit import fit_weighted
 from coretree.learn.masses import take_rows
+from coretree.learn.prior_shift import ClassMass
 from coretree.learn.scorers import WeightedScorer
-from coretree.learn.weights import ClassMass, treatment
+from coretree.learn.weights import treatment
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]

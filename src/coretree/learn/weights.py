@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.ensemble import (
     HistGradientBoostingClassifier,
@@ -25,19 +23,13 @@ from sklearn.multioutput import RegressorChain
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.svm import OneClassSVM
-from sklearn.utils import assert_all_finite, column_or_1d, get_tags
-from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, has_fit_parameter
+from sklearn.utils.validation import has_fit_parameter
 
-from coretree.errors import ConfigError
-from coretree.learn.masses import checked_weights, class_weights, root_class_weights, take_rows
 from coretree.learn.models import _BOOSTING_PACKAGES, inner_estimator, is_tree_based, sketch_for
+from coretree.learn.prior_shift import PriorShift
 
 FloatArray = npt.NDArray[np.float64]
 Kind = Literal["sum", "mean1", "unweighted_prior_shift", "none"]
-ClassMass = Literal["rows", "root"]
-Prior = Literal["data", "balanced"]
 
 _STEPWISE = (SGDClassifier, SGDRegressor, SGDOneClassSVM, Perceptron, MLPClassifier, MLPRegressor)
 _STEPWISE_PACKAGES = frozenset({"keras", "skorch", "scikeras"})
@@ -156,145 +148,3 @@ def _of_members(estimator: Any) -> Treatment:
     if sketch_for(estimator) == "balanced" and (default_final or hasattr(estimator, "predict_proba")):
         return Treatment("unweighted_prior_shift", f"{name} of trees: class-balanced rows, class shares restored after")
     return Treatment("sum", f"{name}: weights that sum to the rows keep the penalties of its members")
-
-
-def _predicts_probabilities(self: Any) -> bool:
-    return hasattr(getattr(self, "estimator_", self.estimator), "predict_proba")
-
-
-class PriorShift(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  # type: ignore[misc, unused-ignore]
-    """Classifier fitted on class-balanced rows whose probabilities are moved to the real class shares.
-
-    The estimator sees every class with mass V_c and gives p_c. With n_c rows of the class in the data, ``p'_c`` is
-    proportional to ``p_c (n_c / n) / (V_c / V)`` (Bayes' rule under a change of class shares; Saerens, Latinne &
-    Decaestecker 2002). The ratios are learned in ``fit`` from the sample weights, or from exact class counts when
-    they are given.
-
-    Parameters
-    ----------
-    estimator : classifier with predict_proba
-        Cloned and fitted.
-    prior : {"data", "balanced"}, default="data"
-        ``data``: probabilities for rows that come as the data do (accuracy, log loss). ``balanced``: for classes
-        that come equally often (balanced accuracy, macro-averaged F1).
-    class_mass : {"rows", "root"}, default="rows"
-        V_c: the class's rows in the sample, which suits class quotas (see `coretree.learn.masses.class_weights`), or
-        the root of the rows that they represent, which suits samples by residual scores.
-    smoothing : float, default=1e-3
-        Share of a uniform distribution mixed into p before the shift. A pure leaf of light rows says p = 1, and no
-        factor can correct a zero; mixing keeps the order of the predictions of each class.
-
-    Attributes
-    ----------
-    estimator_ : the fitted estimator
-    classes_ : (K,) array of class labels
-    ratios_ : (K,) float array
-        Factor of each class's probability, before normalising.
-
-    Examples
-    --------
-    >>> from sklearn.tree import DecisionTreeClassifier
-    >>> X, y = np.zeros((4, 1)), np.array([0, 0, 1, 1])
-    >>> model = PriorShift(DecisionTreeClassifier(), smoothing=0.0).fit(X, y, sample_weight=[9.0, 9.0, 1.0, 1.0])
-    >>> model.predict_proba(X[:1])
-    array([[0.9, 0.1]])
-    """
-
-    def __init__(
-        self, estimator: Any, *, prior: str = "data", class_mass: str = "rows", smoothing: float = 1e-3
-    ) -> None:
-        self.estimator = estimator
-        self.prior = prior
-        self.class_mass = class_mass
-        self.smoothing = smoothing
-
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, class_counts: Mapping[Any, float] | None = None) -> Self:
-        """Fit the estimator with every class at its mass, and learn the ratios.
-
-        Parameters
-        ----------
-        X : array-like (m, d)
-        y : array-like (m,) of class labels
-        sample_weight : array-like (m,), optional
-            Weights that sum to the rows represented; rows of weight 0 count as absent.
-        class_counts : mapping of label to rows, optional
-            Exact class counts of the data. Default: the weights' sums.
-
-        Raises
-        ------
-        ConfigError
-            If ``prior`` or ``class_mass`` is unknown, or a class of ``y`` has no count.
-        """
-        if self.prior not in ("data", "balanced"):
-            raise ConfigError(f"PriorShift: prior must be 'data' or 'balanced', found {self.prior!r}.")
-        if self.class_mass not in ("rows", "root"):
-            raise ConfigError(f"PriorShift: class_mass must be 'rows' or 'root', found {self.class_mass!r}.")
-        labels = column_or_1d(y, warn=True)
-        assert_all_finite(labels, input_name="y")
-        check_classification_targets(labels)
-        weights = checked_weights(sample_weight, labels.shape[0])
-        kept = np.flatnonzero(weights > 0)
-        if kept.size < weights.size:
-            X, labels, weights = take_rows(X, kept), labels[kept], weights[kept]
-        classes, codes = np.unique(labels, return_inverse=True)
-        scale = root_class_weights if self.class_mass == "root" else class_weights
-        inside = scale(codes, weights, classes.size)
-        # A sample that is balanced by design needs no weights at all, so estimators without them will do.
-        uneven = {} if np.allclose(inside, 1.0, rtol=1e-6, atol=0.0) else {"sample_weight": inside}
-        wanted = codes if type(self.estimator).__module__.startswith("xgboost.") else labels  # it takes no others
-        self.estimator_ = clone(self.estimator).fit(X, wanted, **uneven)
-        self.classes_ = classes
-        self.ratios_ = self._ratios(codes, weights, inside, class_counts)
-        return self
-
-    def _ratios(
-        self,
-        codes: npt.NDArray[np.intp],
-        weights: FloatArray,
-        inside: FloatArray,
-        counts: Mapping[Any, float] | None,
-    ) -> FloatArray:
-        n_classes = self.classes_.size
-        seen = np.bincount(codes, inside, minlength=n_classes) / inside.sum()
-        if self.prior == "balanced":
-            return 1.0 / (n_classes * seen)
-        if counts is None:
-            mass = np.bincount(codes, weights=weights, minlength=n_classes)
-        else:
-            missing = [label for label in self.classes_.tolist() if label not in counts]
-            if missing:
-                raise ConfigError(
-                    f"class_counts has no entry for class {missing[0]!r}; found {sorted(map(str, counts))}."
-                )
-            mass = np.array([counts[label] for label in self.classes_.tolist()], dtype=np.float64)
-        return (mass / mass.sum()) / seen
-
-    @available_if(_predicts_probabilities)
-    def predict_proba(self, X: Any) -> FloatArray:
-        """Probabilities (n, K) under the chosen prior; rows sum to 1."""
-        check_is_fitted(self)
-        p: FloatArray = np.asarray(self.estimator_.predict_proba(X), dtype=np.float64)
-        if np.allclose(self.ratios_, 1.0, rtol=1e-12, atol=0.0):  # the sample has the data's shares: nothing to undo
-            return p
-        shifted = ((1.0 - self.smoothing) * p + self.smoothing / p.shape[1]) * self.ratios_
-        return shifted / shifted.sum(axis=1, keepdims=True)
-
-    def predict(self, X: Any) -> npt.NDArray[Any]:
-        """Most probable class of each row, (n,), under the chosen prior."""
-        check_is_fitted(self)
-        labels: npt.NDArray[Any] = self.classes_[np.argmax(self.predict_proba(X), axis=1)]
-        return labels
-
-    @property
-    def n_features_in_(self) -> int:
-        """Columns seen in ``fit``."""
-        check_is_fitted(self)
-        return int(self.estimator_.n_features_in_)
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        inner = get_tags(self.estimator)
-        tags.input_tags.sparse = inner.input_tags.sparse
-        tags.input_tags.allow_nan = inner.input_tags.allow_nan
-        tags.classifier_tags.multi_class = inner.classifier_tags is None or inner.classifier_tags.multi_class
-        return tags

@@ -16,7 +16,7 @@ from coretree.learn.certificate import excess_of
 from coretree.learn.clustering import LloydTally
 from coretree.learn.metrics import ClassificationTally
 from coretree.learn.penalised import Penalised, penalised
-from coretree.learn.weights import PriorShift
+from coretree.learn.prior_shift import PriorShift
 from coretree.run.blas import one_blas_thread
 from coretree.run.build import Progress
 from coretree.run.evaluate import Evaluation, evaluate_all

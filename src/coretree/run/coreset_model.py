@@ -14,7 +14,7 @@ from coretree.data.prepare import PrepareRules
 from coretree.data.to_sklearn import to_sklearn
 from coretree.errors import ConfigError
 from coretree.learn.models import loss_objective, sketch_for
-from coretree.learn.weights import Prior
+from coretree.learn.prior_shift import Prior
 from coretree.run.build import Progress
 from coretree.run.coreset_tree import CoresetTree
 from coretree.run.executor import Executor, executor_for

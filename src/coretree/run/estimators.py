@@ -17,7 +17,7 @@ from coretree.data.profile import label_from_text
 from coretree.data.schema import Schema
 from coretree.errors import ModelFileError
 from coretree.learn import persist
-from coretree.learn.weights import Prior
+from coretree.learn.prior_shift import Prior
 from coretree.run.coreset_model import CoresetModel
 from coretree.run.coreset_tree import CoresetTree
 from coretree.run.fitted import MODEL_KIND, FittedModel, inner_has

@@ -11,7 +11,7 @@ from coretree.data.clean import CleanRules
 from coretree.data.schema import Schema
 from coretree.learn.exact_models import Exactness, fit_exact, is_exact
 from coretree.learn.fit import fit_weighted
-from coretree.learn.weights import ClassMass, Prior
+from coretree.learn.prior_shift import ClassMass, Prior
 from coretree.run.coreset_tree import CoresetTree
 from coretree.run.executor import available_cores
 from coretree.tree.coresets import Coreset, most_rows
