@@ -39,10 +39,10 @@ def numbers(n: int, seed: int = 0) -> tuple[Float, Float, ResidualState]:
     return X, y, residual_state(STEP, errors, y, np.ones(n), [n])
 
 
-def classes(n: int, seed: int = 0) -> tuple[Float, npt.NDArray[np.intp], ResidualState]:
+def classes(n: int, seed: int = 0, above: float = 1.8) -> tuple[Float, npt.NDArray[np.intp], ResidualState]:
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(n, 2))
-    y = (X[:, 0] + 0.5 * rng.normal(size=n) > 1.8).astype(np.intp)
+    y = (X[:, 0] + 0.5 * rng.normal(size=n) > above).astype(np.intp)
     errors = misfit(BINARY.predict(X), y)
     return X, y, residual_state(BINARY, errors, y, np.ones(n), np.bincount(y))
 
@@ -53,11 +53,13 @@ def test_regression_mix_as_written() -> None:
     np.testing.assert_allclose(residual_scores(X, y, state), 0.5 * error / error.mean() + 0.5)
 
 
-def test_class_mix_as_written() -> None:
-    X, y, state = classes(3000)
+@pytest.mark.parametrize(("above", "mix"), [(0.9, (0.5, 0.25, 0.25)), (1.8, (0.7, 0.1, 0.2))])
+def test_class_mix_as_written(above: float, mix: tuple[float, float, float]) -> None:
+    X, y, state = classes(3000, above=above)
     wrong = 1 - BINARY.predict(X)[np.arange(3000), y]
     n_c = np.bincount(y)
-    expected = 0.5 * wrong / wrong.sum() + 0.25 / 3000 + 0.25 / (2 * n_c[y])
+    assert (n_c[1] < 300) == (above == 1.8)
+    expected = mix[0] * wrong / wrong.sum() + mix[1] / 3000 + mix[2] / (2 * n_c[y])
     scores = residual_scores(X, y, state)
     np.testing.assert_allclose(scores, expected)
     assert scores.sum() == pytest.approx(1.0)
@@ -74,7 +76,7 @@ def test_typical_misfit_knows_the_true_class_shares() -> None:
 
 def test_weights_are_bounded_whatever_the_pilot_says() -> None:
     m = 200
-    for (X, y, state), bound in ((numbers(4000), 2.0), (classes(4000), 4.0)):
+    for (X, y, state), bound in ((numbers(4000), 2.0), (classes(4000, above=0.9), 4.0), (classes(4000), 10.0)):
         ids = np.arange(4000, dtype=np.uint64)
         scores = residual_scores(X, y, state)
         sample = sketch(ids, scores, {"y": y}, m, uniforms=uniforms(ids, 1, "residual")).finalise()

@@ -1,8 +1,9 @@
 """Residual scores: trees learn most from the rows that a small boosted model, the pilot, gets wrong.
 
-Regression: 1/2 |y - f| / mean + 1/2. Classes, with b = 1 - p_y: 1/2 b / sum of b + 1/4 / n + 1/4 / (K n_y). The mean
-and the sum are estimated on pilot rows, so that a pass can score each row as it comes; the constant halves keep every
-weight below 2 n / m (4 n / m for classes) whatever the pilot says.
+Regression: 1/2 |y - f| / mean + 1/2. Classes, with b = 1 - p_y: 1/2 b / sum of b + 1/4 / n + 1/4 / (K n_y). Where one
+of two classes is rare nearly all rows are easy, and the shares are 7/10, 1/10 and 2/10. The mean and the sum are
+estimated on pilot rows, so that a pass can score each row as it comes; the constant parts keep every weight below
+2 n / m (4 n / m for classes, 10 n / m where one is rare) whatever the pilot says.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from coretree.coreset.priority import Sample
 from coretree.coreset.rows import Float, concatenate, take
 
 _RARE_SHARE = 0.1
+_MIX, _RARE_MIX = (0.5, 0.25, 0.25), (0.7, 0.1, 0.2)  # by misfit, even over rows, even over classes
 _SMALLEST_SIZE, _SMALLEST_SHARE = 2000, 0.1
 _MODEL = "model/"
 
@@ -145,13 +147,14 @@ def residual_scores(X: Matrix, y: npt.NDArray[Any], state: ResidualState) -> Flo
         raise ValueError(
             f"residual_scores: features and target must be finite numbers; row {first} has one that is not"
         )
-    share = 0.5 * wrong / state.typical if state.typical > 0 else np.full(len(wrong), 0.5)
+    relative = wrong / state.typical if state.typical > 0 else np.ones(len(wrong))
     K = len(state.counts)
     if K == 1:
-        return share + 0.5
+        return 0.5 * relative + 0.5
+    hard, even, classes = _RARE_MIX if residual_serves(state.counts) else _MIX
     n = max(float(state.counts.sum()), 1.0)
-    floor = 0.25 / n + 0.25 / (K * np.maximum(state.counts, 1.0))
-    return share / n + floor[np.asarray(y).astype(np.intp)]
+    floor = even / n + classes / (K * np.maximum(state.counts, 1.0))
+    return hard / n * relative + floor[np.asarray(y).astype(np.intp)]
 
 
 def residual_pays(size: int, n_rows: float) -> bool:
@@ -168,7 +171,7 @@ def residual_pays(size: int, n_rows: float) -> bool:
     return size >= _SMALLEST_SIZE and size >= _SMALLEST_SHARE * n_rows
 
 
-def residual_serves(counts: Sequence[int]) -> bool:
+def residual_serves(counts: Sequence[float] | Float) -> bool:
     """Whether a residual sketch serves classification trees better than class quotas: one of two classes is rare.
 
     Examples
@@ -176,7 +179,7 @@ def residual_serves(counts: Sequence[int]) -> bool:
     >>> residual_serves([990, 10]), residual_serves([700, 300]), residual_serves([500, 490, 10])
     (True, False, False)
     """
-    return len(counts) == 2 and min(counts) < _RARE_SHARE * sum(counts)
+    return len(counts) == 2 and bool(min(counts) < _RARE_SHARE * sum(counts))
 
 
 def pooled(first: Sample, second: Sample) -> Sample:
