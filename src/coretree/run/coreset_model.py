@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Self
 
 import numpy.typing as npt
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import Pipeline
 
 from coretree.data.prepare import PrepareRules
 from coretree.data.to_sklearn import to_sklearn
@@ -90,16 +92,22 @@ class CoresetModel(FittedModel):
 
     def _fit_on(self, core: Coreset, tree: CoresetTree, executor: Executor) -> Self:
         """Fit on a coreset that was drawn already."""
-        recipe, estimator = tree.recipe_, clone(self._estimator())
-        transformer = to_sklearn(recipe.preparation)
+        transformer = to_sklearn(tree.recipe_.preparation)
+        return self._taking(executor.one(self._task_on(core, tree, transformer)), core, tree, transformer)
+
+    def _task_on(self, core: Coreset, tree: CoresetTree, transformer: Any) -> Callable[[], Any]:
+        """What a worker does: returns the estimator fitted on prepared rows, or on moments that give it exactly."""
+        estimator = clone(self._estimator())
         self.exact_ = exactness(estimator, tree.root_) if self.objective == "auto" else by_request(self.objective)
         if self.exact_:
-            self.estimator_ = executor.one(fit_on_moments, estimator, tree.root_, transformer)
-        else:
-            seed, threads = int(self.random_state), threads_for(len(core))
-            self.estimator_ = executor.one(
-                fit_on_coreset, estimator, core, transformer, seed, threads, self._class_prior()
-            )
+            return partial(fit_on_moments, estimator, tree.root_)
+        seed, threads = int(self.random_state), threads_for(len(core))
+        return partial(fit_on_coreset, estimator, core, transformer, seed, threads, self._class_prior())
+
+    def _taking(self, fitted: Any, core: Coreset, tree: CoresetTree, transformer: Any) -> Self:
+        """Join what the task returned with the preparation."""
+        recipe = tree.recipe_
+        self.estimator_ = Pipeline([("prepare", transformer), ("model", fitted)])
         self.tree_, self.coreset_ = tree, core
         return fitted_as(self, self.estimator_, recipe.schema, recipe.clean, recipe.classes)
 

@@ -20,6 +20,7 @@ from coretree.data.encode import to_frame
 from coretree.data.schema import Schema, kind_of
 from coretree.errors import EmptyDataError, SchemaError
 from coretree.learn.metrics import ClassificationTally, RegressionTally, classification_tally, regression_tally
+from coretree.learn.prior_shift import PriorShift
 from coretree.run.build import Progress
 from coretree.run.executor import executor_for
 from coretree.run.frontier import Job
@@ -145,12 +146,15 @@ class Judged:
 
 def judged_together(models: Mapping[str, Any]) -> dict[str, Judged]:
     """The models to judge; those of one tree share one preparation, so that rows are prepared once for all of them."""
+    hashed: dict[tuple[int, ...], str] = {}  # by identity first: models fitted together share the very objects
     shared: dict[str, Any] = {}
     out = {}
     for name, model in models.items():
         prepare = model.estimator_[:-1]
+        same = tuple(map(id, (step for _, step in prepare.steps)))
+        key = hashed.get(same) or hashed.setdefault(same, joblib.hash(prepare))
         classes = tuple(model.classes_.tolist()) if hasattr(model, "classes_") else None
-        out[name] = Judged(shared.setdefault(joblib.hash(prepare), prepare), model.estimator_[-1], classes)
+        out[name] = Judged(shared.setdefault(key, prepare), model.estimator_[-1], classes)
     return out
 
 
@@ -220,11 +224,15 @@ def tally(model: Judged, columns: Columns, X: Any) -> Tally:
     assert isinstance(columns.target, Coded)
     place = {label: i for i, label in enumerate(model.classes)}
     known = [place[label] for label in final.classes_.tolist()]
-    proba = _spread(final.predict_proba(X), known, k, 0.0) if has_proba else None
+    raw = final.predict_proba(X) if has_proba else None
+    proba = None if raw is None else _spread(raw, known, k, 0.0)
     decision = final.decision_function(X) if has_decision else None
     if decision is not None and decision.ndim == 2:
         decision = _spread(decision, known, k, -np.inf)
-    predicted = np.array([place[label] for label in final.predict(X).tolist()], dtype=np.intp)
+    if isinstance(final, PriorShift) and raw is not None:  # it says what is most probable; others may have rules
+        predicted = np.array(known, np.intp)[np.argmax(raw, axis=1)]
+    else:
+        predicted = np.array([place[label] for label in final.predict(X).tolist()], dtype=np.intp)
     y = columns.target.recode(place, k)
     return classification_tally(y, predicted, proba=proba, decision=decision, weights=columns.weights, n_classes=k)
 

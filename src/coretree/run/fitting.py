@@ -1,4 +1,4 @@
-"""The one task that runs on a single worker: fit an estimator on a coreset, and join it with its preparation."""
+"""The one task that runs on a single worker: fit an estimator on a coreset, prepared."""
 
 from __future__ import annotations
 
@@ -49,17 +49,15 @@ def by_request(objective: str) -> Exactness:
     return Exactness(False, f"fitted on the '{objective}' sketch, as asked for")
 
 
-def fit_on_moments(estimator: Any, node: Node, transformer: Any) -> Pipeline:
+def fit_on_moments(estimator: Any, node: Node) -> Any:
     """Fit from the exact moments of all training rows: no sample is involved."""
     moments: Any = node.moments[None] if None in node.moments else dict(node.moments)
-    return Pipeline([("prepare", transformer), ("model", fit_exact(estimator, moments))])
+    return fit_exact(estimator, moments)
 
 
-def fit_on_coreset(
-    estimator: Any, core: Coreset, transformer: Any, seed: int, n_threads: int, prior: Prior
-) -> Pipeline:
-    """Fit on prepared rows and join with the preparation; the task that runs on the one worker."""
-    fitted = fit_weighted(
+def fit_on_coreset(estimator: Any, core: Coreset, transformer: Any, seed: int, n_threads: int, prior: Prior) -> Any:
+    """Fit on prepared rows; the task that runs on the one worker."""
+    return fit_weighted(
         estimator,
         transformer.transform(core.X),
         core.target,
@@ -70,12 +68,11 @@ def fit_on_coreset(
         seed=seed,
         n_threads=n_threads,
     )
-    return Pipeline([("prepare", transformer), ("model", fitted)])
 
 
-def fit_on_rows(estimator: Any, core: Coreset, transformer: Any, seed: int, n_threads: int) -> Pipeline:
+def fit_on_rows(estimator: Any, core: Coreset, transformer: Any, seed: int, n_threads: int) -> Any:
     """Fit without a target on prepared rows; weights that an estimator cannot take become resampled rows."""
-    fitted = fit_weighted(
+    return fit_weighted(
         estimator,
         transformer.transform(core.X),
         None,
@@ -84,7 +81,6 @@ def fit_on_rows(estimator: Any, core: Coreset, transformer: Any, seed: int, n_th
         n_threads=n_threads,
         unsupported="resample",
     )
-    return Pipeline([("prepare", transformer), ("model", fitted)])
 
 
 def fitted_as(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+import uuid
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -12,6 +13,7 @@ import numpy as np
 from sklearn.base import clone
 
 from coretree.data.dataset import Dataset
+from coretree.data.to_sklearn import to_sklearn
 from coretree.errors import ConfigError, CoresetQualityWarning
 from coretree.learn.models import named_estimator, sketch_for
 from coretree.learn.scoring import check_scoring, weighted_score
@@ -24,6 +26,7 @@ from coretree.run.estimators import CoresetClassifier, CoresetRegressor
 from coretree.run.evaluate import evaluate_all
 from coretree.run.executor import Executor
 from coretree.run.fitting import at_most, exactness
+from coretree.run.frontier import Job
 from coretree.run.held_inside import HeldInside
 from coretree.run.train import DEFAULT_SCORING
 from coretree.tree.coresets import Coreset, most_rows
@@ -175,19 +178,52 @@ def climb(
             cores[sketch] = _drawn(tree, sketch, sizes_of(size, tree, sketch, steps), inside)
         if not exact[name]:
             check_weights(name, model, next(iter(cores[sketch].values())))
-    found = {}
+    transformer = to_sklearn(tree.recipe_.preparation)
+    chosen: dict[str, tuple[str, bool, dict[int, tuple[CoresetModel, Coreset]]]] = {}
+    tasks: dict[str, Callable[[], Any]] = {}
     for name, model in models.items():
-        sketch, began = sketch_of(model, tree), time.perf_counter()
+        sketch = sketch_of(model, tree)
         # moments hold the rows that would be scored on, so inside the tree even those models are fitted on a sample
         once = exact[name] and inside is None
         own = dict(list(cores[sketch].items())[:1]) if once else cores[sketch]
         if exact[name] and inside is not None:
             model = clone(model).set_params(objective=sketch)
-        fitted = {m: clone(model)._fit_on(core, tree, executor) for m, core in own.items()}
-        seconds = time.perf_counter() - began
-        calibrated = sketch in tree.totals_
-        found[name] = Ladder("moments" if once else sketch, once, calibrated, fitted, own, seconds)
+        chosen[name] = (sketch, once, {m: (clone(model), core) for m, core in own.items()})
+        tasks |= {f"{name}|{m}": fit._task_on(core, tree, transformer) for m, (fit, core) in chosen[name][2].items()}
+    fitted = _fitted(tasks, executor)
+    found = {}
+    for name, (sketch, once, fits) in chosen.items():
+        done = {m: fitted[f"{name}|{m}"] for m in fits}
+        found[name] = Ladder(
+            "moments" if once else sketch,
+            once,
+            sketch in tree.totals_,
+            {m: fit._taking(done[m][0], core, tree, transformer) for m, (fit, core) in fits.items()},
+            {m: core for m, (_, core) in fits.items()},
+            sum(seconds for _, seconds in done.values()),
+        )
     return found
+
+
+@dataclass(frozen=True, eq=False)
+class FitWork:
+    """Fits by name of the job, timed."""
+
+    tasks: Mapping[str, Callable[[], Any]]
+
+    def __call__(self, job: Job, _frame: Any) -> tuple[Any, float]:
+        """Carry one out."""
+        began = time.perf_counter()
+        return self.tasks[job.name](), time.perf_counter() - began
+
+
+def _fitted(tasks: Mapping[str, Callable[[], Any]], executor: Executor) -> dict[str, tuple[Any, float]]:
+    """Fits that do not wait for one another, side by side."""
+    run = uuid.uuid4().hex[:12]  # names of tasks on the cluster only: two comparisons never share one
+    named = {f"fit-{run}-{i:04d}": key for i, key in enumerate(tasks)}
+    work = FitWork({name: tasks[key] for name, key in named.items()})
+    results = executor.run([Job(name) for name in named], executor.share(work), None)
+    return {named[name]: result for name, result in results.items()}
 
 
 def _drawn(tree: CoresetTree, sketch: str, sizes: list[int], inside: HeldInside | None) -> dict[int, Coreset]:

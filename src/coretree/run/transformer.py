@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import TransformerMixin, clone
 from sklearn.decomposition import PCA
+from sklearn.pipeline import Pipeline
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -93,8 +94,8 @@ class CoresetTransformer(TransformerMixin, UnsupervisedModel):
         self.__dict__.pop("coreset_", None)
         self.exact_ = exactness(estimator, tree.root_)
         if self.exact_:
-            transformer = to_sklearn(tree.recipe_.preparation)
-            self.estimator_ = executor.one(fit_on_moments, estimator, tree.root_, transformer)
+            fitted = executor.one(fit_on_moments, estimator, tree.root_)
+            self.estimator_ = Pipeline([("prepare", to_sklearn(tree.recipe_.preparation)), ("model", fitted)])
         else:
             self.estimator_ = self._fit_on_sample(estimator, tree, executor)
         self.tree_ = tree

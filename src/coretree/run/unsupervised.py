@@ -59,5 +59,5 @@ class UnsupervisedModel(FittedModel):
         """Fit on plain rows of the tree, for estimators that neither moments nor cells determine."""
         core = self.coreset_ = tree.coreset(at_most(self.size, tree, "uniform"), objective="uniform")
         transformer, seed = to_sklearn(tree.recipe_.preparation), int(self.random_state)
-        pipeline: Pipeline = executor.one(fit_on_rows, estimator, core, transformer, seed, threads_for(len(core)))
-        return pipeline
+        fitted = executor.one(fit_on_rows, estimator, core, transformer, seed, threads_for(len(core)))
+        return Pipeline([("prepare", transformer), ("model", fitted)])
