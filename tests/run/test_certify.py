@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,15 @@ from sklearn.pipeline import Pipeline
 from sklearn.svm import LinearSVC
 
 import coretree as ct
-from coretree.errors import ConfigError, CoresetQualityWarning, DataError, EmptyDataError, SchemaError, TargetError
+from coretree.errors import (
+    ConfigError,
+    CoresetQualityWarning,
+    DataError,
+    DataWarning,
+    EmptyDataError,
+    SchemaError,
+    TargetError,
+)
 from coretree.run import full_pass
 from generated import opened, sales, write_files
 
@@ -326,6 +335,88 @@ def test_what_cannot_be_certified(
     monkeypatch.setattr(full_pass, "MOST_PARAMETERS", 3)
     with pytest.raises(ConfigError, match="parameters; their Hessian is gathered up to 3"):
         ct.certify(model, train, client=TWO)
+
+
+@pytest.fixture
+def strange(frame: pd.DataFrame, tmp_path: Path) -> dict[str, Path]:
+    """Two partitions, each with labels of its own that no training row has: with these rows, without, and only them."""
+    rows = frame.head(800).copy()
+    for target in ("sold", "level"):
+        rows.loc[[5, 17, 300], target] = "maybe"
+        rows.loc[[500, 799], target] = "soon"
+    odd = rows["sold"].isin(["maybe", "soon"])
+    halves = np.arange(800) < 400
+    out = {}
+    for name, kept in (("with", odd | True), ("without", ~odd), ("only", odd)):
+        out[name] = tmp_path / name
+        for i, half in enumerate((halves, ~halves)):
+            write_files(out[name] / str(i), rows[half & kept], files=1)
+    return out
+
+
+@pytest.mark.parametrize("target", ["sold", "level"])
+def test_labels_that_no_training_row_has_are_counted_told_and_left_out(
+    strange: dict[str, Path], trees: dict[str, ct.CoresetTree], target: str, tmp_path: Path
+) -> None:
+    model = fitted(trees, target)
+    rows, rest = (data_of(strange[name], target) for name in ("with", "without"))
+    told = r"5 of 800 rows have a label that the fitted estimator does not know: 'maybe' \(3\), 'soon' \(2\)"
+    with pytest.warns(DataWarning, match=told) as said:
+        found = ct.certify(model, rows, client=TWO)
+    assert len(said) == 1
+    assert found.unseen == {"maybe": 3, "soon": 2}
+    assert "Left out: 5 rows with labels that the model does not know: 'maybe' (3), 'soon' (2)." in repr(found)
+    assert json.loads(json.dumps(found.to_dict()))["unseen"] == {"maybe": 3, "soon": 2}
+    plain = ct.certify(model, rest, client=TWO)
+    assert plain.unseen == plain.to_dict()["unseen"] == {}
+    assert "Left out" not in repr(plain)
+    figures = [{**one.to_dict(), "seconds": 0, "statement": "", "unseen": {}} for one in (found, plain)]
+    assert figures[0] == figures[1]
+    assert found.n_rows == 795
+    model.save(tmp_path / "m")
+    for start in (model, ct.load_model(tmp_path / "m")):  # without a coreset there is a pass more, and no word more
+        with pytest.warns(DataWarning, match=told) as said:
+            better = ct.polish(start, rows, passes=2, client=TWO)
+        assert len(said) == 1
+        same = ct.polish(start, rest, passes=2, client=TWO)
+        assert better.polish_.theta.tobytes() == same.polish_.theta.tobytes()
+        assert better.polish_.to_dict() == {**same.polish_.to_dict(), "unseen": {"maybe": 3, "soon": 2}}
+        assert "'maybe' (3), 'soon' (2)" in repr(better.polish_)
+        assert "left out" not in repr(same.polish_)
+        assert json.loads(json.dumps(better.polish_.to_dict()))["n_passes"] == same.polish_.n_passes
+
+
+def test_models_without_bounds_count_unknown_labels_too(
+    strange: dict[str, Path], trees: dict[str, ct.CoresetTree]
+) -> None:
+    forest = fitted(trees, "sold", RandomForestClassifier(n_estimators=5, random_state=0))
+    with pytest.warns(DataWarning, match="maybe"):
+        found = ct.certify(forest, data_of(strange["with"], "sold"), uniform=False, client=TWO)
+    assert found.value == ct.certify(forest, data_of(strange["without"], "sold"), uniform=False, client=TWO).value
+    assert found.unseen == {"maybe": 3, "soon": 2}
+    assert "'soon' (2)" in repr(found)
+
+
+def test_a_class_that_the_estimator_lacks_is_left_out(trees: dict[str, ct.CoresetTree], folder: Path) -> None:
+    """A plain sample may miss a class that the tree knows: the rows are in the data, and have no place in the model."""
+    model = fitted(trees, "level")
+    core = model.coreset_
+    kept = (core.y != "top").to_numpy()
+    X = model.estimator_[:-1].transform(core.X)
+    final = LogisticRegression(C=0.5, **NEWTON).fit(X[kept], core.y[kept], sample_weight=core.sample_weight[kept])
+    model.estimator_ = Pipeline([*model.estimator_.steps[:-1], ("model", final)])
+    del model.coreset_
+    with pytest.warns(DataWarning, match="that the fitted estimator does not know: 'top'"):
+        found = ct.certify(model, data_of(folder, "level"), client=TWO)
+    assert found.proven
+    assert found.n_rows + found.unseen["top"] == 3000
+
+
+def test_where_every_label_is_unknown(strange: dict[str, Path], trees: dict[str, ct.CoresetTree]) -> None:
+    model = fitted(trees, "sold")
+    for call in (ct.certify, ct.polish):
+        with pytest.raises(TargetError, match=r"5 of 5 rows .*'maybe' \(3\), 'soon' \(2\).* No row is left"):
+            call(model, data_of(strange["only"], "sold"), client=TWO)
 
 
 def test_a_shuffled_target_or_a_missing_file_is_told(folder: Path, trees: dict[str, ct.CoresetTree]) -> None:

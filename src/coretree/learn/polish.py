@@ -7,9 +7,9 @@ unseen. Any other is looked at in one more pass, which also sums the loss at hal
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -54,14 +54,42 @@ class PolishStep:
     share: float
     gate: Literal["proven", "measured", "converged"]
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON: the step, and what was known before it."""
+        names = ("objective", "lower", "upper", "bounded", "estimate", "gradient_norm")
+        return {"gate": self.gate, "share": self.share, **{name: getattr(self.before, name) for name in names}}
+
 
 @dataclass(frozen=True, eq=False)
 class Polished:
-    """Where the steps led: parameters (p, q), the steps, and how many passes over all rows they took."""
+    """Where the steps led, how, and over which rows.
+
+    Attributes
+    ----------
+    theta : ndarray, shape (p, q)
+        The parameters.
+    steps : tuple of PolishStep
+    n_passes : int
+        Passes over all rows that the steps took.
+    unseen : mapping of label to rows
+        Rows whose label the model does not know; they are not in the objective.
+    """
 
     theta: Float
     steps: tuple[PolishStep, ...]
     n_passes: int
+    unseen: Mapping[Any, int] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        steps = ", ".join(f"{step.gate} at {step.before.objective:.9g}" for step in self.steps)
+        unseen = ", ".join(f"{label!r} ({n:,})" for label, n in self.unseen.items())
+        left = f"; rows left out, as the model does not know their labels: {unseen}" if unseen else ""
+        return f"Polished(passes: {self.n_passes}; steps from objectives: {steps}{left})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        unseen = {str(label): n for label, n in self.unseen.items()}
+        return {"n_passes": self.n_passes, "steps": [step.to_dict() for step in self.steps], "unseen": unseen}
 
 
 def descend(look: Look, objective: Penalised, sample: SampleRows | None, passes: int = 1) -> Polished:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from coretree.run.blas import one_blas_thread
 from coretree.run.build import Progress
 from coretree.run.evaluate import Evaluation, evaluate_all
 from coretree.run.full_pass import ClusterWork, FullPass, reading_for, summed
+from coretree.run.unseen import listed
 
 _Z = 1.959963984540054  # of a normal 95 % interval
 _FAR = 0.1  # relative excess, beyond which an estimate is not worth a number
@@ -40,7 +42,7 @@ class Certificate:
     value : float
         Exact on these rows.
     n_rows : int
-        Rows that the pass saw.
+        Rows that all of this is about.
     lower, upper : float or None
         Proven bounds of ``value`` minus its optimum on these rows, preparation frozen. ``upper`` equal to ``value``
         says only that no loss is negative; None where nothing is known.
@@ -57,6 +59,8 @@ class Certificate:
     uniform_gap : float or None
         Mean loss of the same estimator on a plain sample of as many rows, minus ``value``: positive where the
         coreset is better.
+    unseen : mapping of label to rows
+        Rows whose label the model does not know: counted here, and left out of everything else.
     statement : str
         All this in words.
     seconds : float
@@ -76,6 +80,7 @@ class Certificate:
     redrawn: float | None = None
     interval: tuple[float, float] | None = None
     uniform_gap: float | None = None
+    unseen: Mapping[Any, int] = field(default_factory=dict)
     statement: str = ""
     seconds: float = 0.0
 
@@ -84,7 +89,8 @@ class Certificate:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        found = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {**found, "unseen": {str(label): n for label, n in self.unseen.items()}}
 
 
 def certify(
@@ -112,8 +118,9 @@ def certify(
     ------
     ConfigError
         ``class_weight`` is set, or there are too many parameters.
-    SchemaError, EmptyDataError
-        As in ``evaluate``.
+    SchemaError, EmptyDataError, TargetError
+        As in ``evaluate``: rows whose label the model does not know are counted (``unseen``), told in a
+        ``DataWarning`` and left out; an error only where no other row is there.
 
     Examples
     --------
@@ -137,7 +144,7 @@ def certify(
             found = _on_clusters(model, data, client, progress)
         else:
             found = _held_out(model, data, uniform, client, progress)
-    return Certificate(**{**found.to_dict(), "seconds": time.perf_counter() - started})
+    return replace(found, seconds=time.perf_counter() - started)
 
 
 def _on_objective(
@@ -161,7 +168,7 @@ def _on_objective(
         text += "more than 10 %" if far else f"about {_share(found.estimate, F)}"
         text += f" above the best that any parameters reach there (an estimate; at least {_share(found.lower, F)} is "
         text += "proven). Too far for a proof: ct.polish(model, data) once."
-    text += " It is about the objective, not about the error on new rows."
+    text += " It is about the objective, not about the error on new rows." + _left_out(look.unseen)
     return Certificate(
         "objective",
         f"{loss} loss and penalty, summed over rows",
@@ -174,8 +181,15 @@ def _on_objective(
         found.gradient_norm,
         None if l1 else float(np.sqrt(2 * found.estimate)),
         found.redrawn,
+        unseen=look.unseen,
         statement=text,
     )
+
+
+def _left_out(unseen: Mapping[Any, int]) -> str:
+    """Sentence about rows whose label the model does not know."""
+    n = sum(unseen.values())
+    return f" Left out: {n:,} rows with labels that the model does not know: {listed(unseen)}." if n else ""
 
 
 def _share(excess: float, objective: float) -> str:
@@ -218,7 +232,11 @@ def _held_out(model: Any, data: Dataset, uniform: bool, client: Any, progress: P
             f" On a plain sample of as many rows ({len(model.coreset_):,}) the same estimator has "
             f"{abs(gap):.2g} {'more' if gap > 0 else 'less'} (one sample; measured, not bounded)."
         )
-    return Certificate("held-out", f"mean {measure}", value, n, interval=interval, uniform_gap=gap, statement=text)
+    unseen = judged["model"].unseen
+    text += _left_out(unseen)
+    return Certificate(
+        "held-out", f"mean {measure}", value, n, interval=interval, uniform_gap=gap, unseen=unseen, statement=text
+    )
 
 
 def _uniform_twin(model: Any, client: Any) -> Any:

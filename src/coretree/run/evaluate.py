@@ -26,7 +26,7 @@ from coretree.run.executor import executor_for
 from coretree.run.frontier import Job
 from coretree.run.inputs import check_names
 from coretree.run.tasks import Reading
-from coretree.run.unseen import check_known
+from coretree.run.unseen import Counted, check_known, in_order, strange_rows
 
 Tally = ClassificationTally | RegressionTally
 
@@ -130,7 +130,7 @@ def evaluate_all(
         task = "regression" if model.classes is None else "classification"
         seconds = time.perf_counter() - started
         out[name] = Evaluation(
-            task, total.metrics(), model.classes or (), total.n_rows, seconds, total, dict(sorted(unseen.items()))
+            task, total.metrics(), model.classes or (), total.n_rows, seconds, total, in_order(unseen)
         )
     return out
 
@@ -159,31 +159,20 @@ def judged_together(models: Mapping[str, Any]) -> dict[str, Judged]:
 
 
 @dataclass(frozen=True, eq=False)
-class Verdict:
-    """Tally of the rows that a model can be judged on, and how many others have which label."""
-
-    tally: Tally
-    unseen: Mapping[Any, int] = field(default_factory=dict)
-
-    def __add__(self, other: Verdict) -> Verdict:
-        return Verdict(self.tally + other.tally, Counter(self.unseen) + Counter(other.unseen))  # type: ignore[operator]
-
-
-@dataclass(frozen=True, eq=False)
 class EvaluateWork:
     """Verdicts of one leaf, for each model."""
 
     reading: Reading
     models: Mapping[str, Judged]
 
-    def __call__(self, job: Job, frame: pd.DataFrame | None) -> dict[str, Verdict]:
+    def __call__(self, job: Job, frame: pd.DataFrame | None) -> dict[str, Counted[Tally]]:
         """Carry one job out."""
         assert job.leaf is not None
         parts = [self.verdicts(columns) for columns, _ in self.reading.rows(job.leaf, frame)]
         parts = parts or [self.verdicts(self.reading.no_rows(job.leaf)[0])]
         return {name: sum((p[name] for p in parts[1:]), parts[0][name]) for name in self.models}
 
-    def verdicts(self, columns: Columns) -> dict[str, Verdict]:
+    def verdicts(self, columns: Columns) -> dict[str, Counted[Tally]]:
         """Verdicts of one clean chunk."""
         prepared: dict[int, Any] = {}
         if len(columns):
@@ -193,19 +182,16 @@ class EvaluateWork:
         return {name: verdict(model, columns, prepared.get(id(model.prepare))) for name, model in self.models.items()}
 
 
-def verdict(model: Judged, columns: Columns, X: Any) -> Verdict:
+def verdict(model: Judged, columns: Columns, X: Any) -> Counted[Tally]:
     """Judge the rows whose label a model knows, and count the others."""
     if model.classes is None or X is None:
-        return Verdict(tally(model, columns, X))
+        return Counted(tally(model, columns, X))
     assert isinstance(columns.target, Coded)
-    known = set(model.classes)
-    strange = np.array([label not in known for label in columns.target.levels] + [False])[columns.target.codes]
-    if not strange.any():
-        return Verdict(tally(model, columns, X))
-    labels = columns.target.levels
-    unseen = Counter(labels[code] for code in columns.target.codes[strange].tolist())
+    strange, unseen = strange_rows(columns.target, model.classes)
+    if not unseen:
+        return Counted(tally(model, columns, X))
     rest = columns.take(~strange)
-    return Verdict(tally(model, rest, X[~strange] if len(rest) else None), unseen)
+    return Counted(tally(model, rest, X[~strange] if len(rest) else None), unseen)
 
 
 def tally(model: Judged, columns: Columns, X: Any) -> Tally:

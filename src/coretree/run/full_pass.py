@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -34,6 +35,7 @@ from coretree.run.evaluate import as_divided, check_columns
 from coretree.run.executor import executor_for
 from coretree.run.frontier import Job
 from coretree.run.tasks import Reading
+from coretree.run.unseen import Counted, check_known, in_order, strange_rows
 
 MOST_PARAMETERS = 2_000
 HELD_BYTES = 256 << 20  # of tallies that wait here to be added
@@ -43,7 +45,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class CurvatureWork:
-    """Curvature tally of one leaf."""
+    """Curvature tally of one leaf: its rows with labels that the estimator knows, and how many others have which."""
 
     reading: Reading
     prepare: Any
@@ -51,15 +53,26 @@ class CurvatureWork:
     classes: tuple[Any, ...] | None
     probe: Probe
 
-    def __call__(self, job: Job, frame: pd.DataFrame | None) -> CurvatureTally:
+    def __call__(self, job: Job, frame: pd.DataFrame | None) -> Counted[CurvatureTally]:
         """Carry one job out."""
         assert job.leaf is not None
-        total = CurvatureTally.empty(self.probe)
+        total = Counted(CurvatureTally.empty(self.probe))
         for columns, _ in self.reading.rows(job.leaf, frame):
-            if len(columns):
-                X = self.objective.design(self.prepare.transform(to_frame(columns)))
-                total = total + curvature_tally(self.probe, X, targets(columns, self.classes), columns.weights)
+            known, unseen = self._known(columns)
+            tally = CurvatureTally.empty(self.probe)
+            if len(known):
+                X = self.objective.design(self.prepare.transform(to_frame(known)))
+                tally = curvature_tally(self.probe, X, targets(known, self.classes), known.weights)
+            total = total + Counted(tally, unseen)
         return total
+
+    def _known(self, columns: Columns) -> tuple[Columns, Mapping[Any, int]]:
+        """Rows that have a place in the objective, and the labels of the others."""
+        if self.classes is None:
+            return columns, {}
+        assert isinstance(columns.target, Coded)
+        strange, unseen = strange_rows(columns.target, self.classes)
+        return (columns.take(~strange) if unseen else columns), unseen
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +133,9 @@ def summed(
 class FullPass:
     """Passes over all rows at parameters of a model's objective.
 
-    The metric is the coreset's, where the model brings one; else the first pass is spent on finding it.
+    The metric is the coreset's, where the model brings one; else the first pass is spent on finding it. Rows with a
+    label that the estimator does not know have no place in the objective: each pass leaves them out, ``unseen`` counts
+    them by label, and the first one says so in a ``DataWarning``.
     """
 
     def __init__(
@@ -137,6 +152,8 @@ class FullPass:
         self.sample = _sample(model, objective, self.prepare, self.classes)
         self.data, self.stage, self.client, self.progress = data, stage, client, progress
         self.metric: Metric | None = None
+        self.unseen: dict[Any, int] = {}
+        self._told = False
 
     def __call__(self, theta: Float, trials: Float) -> tuple[Probe, CurvatureTally]:
         """One pass; see ``coretree.learn.polish.Look``."""
@@ -176,8 +193,13 @@ class FullPass:
     def _tally(self, probe: Probe) -> CurvatureTally:
         work = CurvatureWork(self.reading, self.prepare, self.objective, self.classes, probe)
         size = BINS * 8 * probe.theta.size**2
-        start = CurvatureTally.empty(probe)
-        tally = summed(self.data, work, start, size, self.stage, self.client, self.progress)
+        start = Counted(CurvatureTally.empty(probe))
+        found = summed(self.data, work, start, size, self.stage, self.client, self.progress)
+        tally = found.tally
+        if not self._told:
+            self._told, self.unseen = True, in_order(found.unseen)
+            lacking = "the fitted estimator does not know"
+            check_known(self.unseen, tally.n_rows, self.classes, self.data.scan.where, lacking=lacking)
         if tally.n_rows == 0:
             raise EmptyDataError(f"{self.data.scan.where}: no row is left after cleaning and splitting.")
         return tally

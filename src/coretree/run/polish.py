@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 from sklearn.pipeline import Pipeline
@@ -35,12 +36,15 @@ def polish(model: Any, data: Dataset, passes: int = 1, *, client: Any = None, pr
     -------
     model
         A new one of the same class, ``estimator_`` again a plain scikit-learn Pipeline. ``polish_`` tells the steps,
-        what was known before each, and the passes made. Its objective on these rows is never higher.
+        what was known before each, the passes made, and how many rows have labels that the model does not know: those
+        are left out, with a ``DataWarning``. Its objective on these rows is never higher.
 
     Raises
     ------
     ConfigError
         The model has no objective that is known here, ``class_weight`` is set, or ``passes`` is less than 1.
+    TargetError
+        No row has a label that the model knows.
 
     Examples
     --------
@@ -71,5 +75,5 @@ def polish(model: Any, data: Dataset, passes: int = 1, *, client: Any = None, pr
     out.estimator_ = Pipeline(
         [*model.estimator_.steps[:-1], (model.estimator_.steps[-1][0], objective.at(final, found.theta))]
     )
-    out.polish_ = found
+    out.polish_ = replace(found, unseen=look.unseen)
     return out
