@@ -226,20 +226,53 @@ def test_a_poisson_step_that_overflows_is_damped(folder: Path, trees: dict[str, 
     model = fitted(trees, "visits")
     model.estimator_[-1].intercept_ -= 8.0  # means e^-8 times too small: Newton's step is a thousand times too long
     train, _ = data_of(folder, "visits").split(test=0.3)
-    before = ct.certify(model, train, client=TWO)
+    before = ct.certify(model, train, passes=1, client=TWO)
     assert not before.proven
     assert "Too far for a proof: ct.polish" in before.statement
     assert "more than 10 %" in before.statement
+    second = ct.certify(model, train, client=TWO)  # the coreset knows the way: corrected, it leads near the optimum
+    assert second.proven
+    assert (before.n_passes, second.n_passes) == (1, 2)
     better = ct.polish(model, train, client=TWO)
     assert ct.certify(better, train, client=TWO).value < before.value / 2
     del model.coreset_  # without a sample it is Newton's own step, and overflows
+    lost = ct.certify(model, train, client=TWO)
+    assert not lost.proven
+    assert before.value / 2 < (lost.lower or 0) <= second.lower  # what lies on the way is lower
     damped = ct.polish(model, train, client=TWO)
     assert damped.polish_.steps[0].gate == "measured"
     assert damped.polish_.steps[0].share < 0.01
     assert ct.certify(damped, train, client=TWO).value < before.value
+    assert (lost.lower or 0) >= before.value - ct.certify(damped, train, passes=1, client=TWO).value - 1e-6
     model.estimator_[-1].intercept_ += 1e4
     with pytest.raises(DataError, match="overflow"):
         ct.certify(model, train, client=TWO)
+
+
+def test_a_second_pass_bounds_a_softmax_that_one_cannot(folder: Path, trees: dict[str, ct.CoresetTree]) -> None:
+    model = fitted(trees, "level")
+    train, _ = data_of(folder, "level").split(test=0.3)
+    near = ct.certify(model, train, client=TWO)
+    assert near.n_passes == (1 if near.upper < 4 * near.estimate else 2)
+    model.estimator_[-1].coef_ = model.estimator_[-1].coef_ * 0.6
+    one, two = (ct.certify(model, train, passes=passes, client=TWO) for passes in (1, 2))
+    assert not one.proven
+    assert one.upper == one.value
+    assert two.proven
+    assert two.n_passes == 2
+    best = ct.certify(ct.polish(model, train, 4, client=TWO), train, client=TWO)
+    true = one.value - best.value
+    assert true > 5e-3 * best.value
+    assert 0.9 * true < two.lower <= true + best.upper
+    assert true <= two.upper < 1.1 * true
+    assert (one.value, one.newton_decrement, one.redrawn) == (two.value, two.newton_decrement, two.redrawn)
+    assert "(proven, by a second pass where a Newton step leads; estimate" in two.statement
+    steps: list[tuple[str, int, int]] = []
+    ct.certify(model, train, client=TWO, progress=lambda *step: steps.append(step))
+    assert len(steps) == 2 * len(train.scan.leaves)
+    for passes in (0, 3):
+        with pytest.raises(ConfigError, match=f"passes={passes} must be 1 or 2"):
+            ct.certify(model, train, passes=passes, client=TWO)
 
 
 def test_a_linear_svm(folder: Path, trees: dict[str, ct.CoresetTree]) -> None:

@@ -8,7 +8,7 @@ unseen. Any other is looked at in one more pass, which also sums the loss at hal
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -18,6 +18,7 @@ from coretree.learn.certificate import RESOLUTION, Excess, excess_of, local_lass
 from coretree.learn.curvature import CurvatureTally, Probe, hessian_of
 from coretree.learn.margins import Float
 from coretree.learn.penalised import Penalised, flattened, unflattened
+from coretree.learn.two_points import at_least, from_two, worth_another
 
 HALVINGS = 8
 _FAR = 3.0  # Newton steps that a corrected refit may lie away, before it is not believed
@@ -43,7 +44,7 @@ class PolishStep:
     Attributes
     ----------
     before : Excess
-        At the place it started from.
+        At the place it started from, in the light of the steps after it.
     share : float
         How much of the proposed step was taken; 0: none, as nothing was lower.
     gate : {"proven", "measured", "converged"}
@@ -135,7 +136,37 @@ def descend(look: Look, objective: Penalised, sample: SampleRows | None, passes:
         if share == 0:
             break
         seen = after if theta is new else None
-    return Polished(theta, tuple(steps), n_passes)
+    return Polished(theta, _looking_back(steps), n_passes)
+
+
+def certified(look: Look, objective: Penalised, sample: SampleRows | None, passes: int = 2) -> tuple[Excess, Excess]:
+    """What one pass says of the objective's own parameters; a second one, where too little, looks where a step leads.
+
+    Parameters
+    ----------
+    look, objective, sample
+        As in :func:`descend`.
+    passes : int
+        With 1, there is no second one.
+
+    Returns
+    -------
+    (Excess, Excess)
+        From all passes, and from the first one alone.
+    """
+    theta = objective.theta
+    probe, tally = look(theta, _no_trials(theta))
+    found = excess_of(objective, probe, tally)
+    if passes < 2 or not worth_another(found):
+        return found, found
+    new = proposal(objective, probe, tally, found, sample)
+    # a step that may go too far is looked at in between, too: what is lower there is a bound from below
+    trials = _no_trials(theta) if proven(objective, probe, tally, new) else _trials(theta, new, found)[1]
+    probe, tally = look(new, trials)
+    both = from_two(found, excess_of(objective, probe, tally)) if tally.finite else found
+    values = [loss + objective.penalty(at, tally.weight) for loss, at in zip(tally.trials, trials, strict=True)]
+    lowest = min(filter(np.isfinite, values), default=np.inf)
+    return (at_least(both, float(lowest)) if np.isfinite(lowest) else both), found
 
 
 def proposal(
@@ -162,6 +193,13 @@ def proven(objective: Penalised, probe: Probe, tally: CurvatureTally, theta: Flo
     with np.errstate(over="ignore", invalid="ignore"):
         bound = rise(probe, tally, *objective.penalties(tally.weight), step, np.ones(1))[0]
     return bool(bound < 0)
+
+
+def _looking_back(steps: list[PolishStep]) -> tuple[PolishStep, ...]:
+    """The steps, where each start knows what was found at the next one."""
+    for i in range(len(steps) - 2, -1, -1):
+        steps[i] = replace(steps[i], before=from_two(steps[i].before, steps[i + 1].before))
+    return tuple(steps)
 
 
 def _no_trials(theta: Float) -> Float:

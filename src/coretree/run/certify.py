@@ -1,4 +1,4 @@
-"""What is known of a fitted model on all rows of a data set, from one streaming pass: bounds, and named estimates."""
+"""What is known of a fitted model on all rows of a data set, from one pass or two: bounds, and named estimates."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from sklearn.base import clone
 from sklearn.cluster import BisectingKMeans, KMeans, MiniBatchKMeans
 
 from coretree.data.dataset import Dataset
-from coretree.errors import EmptyDataError
-from coretree.learn.certificate import excess_of
+from coretree.errors import ConfigError, EmptyDataError
 from coretree.learn.clustering import LloydTally
 from coretree.learn.metrics import ClassificationTally
 from coretree.learn.penalised import Penalised, penalised
+from coretree.learn.polish import certified
 from coretree.learn.prior_shift import PriorShift
 from coretree.run.blas import one_blas_thread
 from coretree.run.build import Progress
@@ -30,7 +30,7 @@ _FAR = 0.1  # relative excess, beyond which an estimate is not worth a number
 
 @dataclass(frozen=True, eq=False)
 class Certificate:
-    """What one pass over rows says about a model.
+    """What a pass over rows says about a model.
 
     Attributes
     ----------
@@ -47,7 +47,8 @@ class Certificate:
         Proven bounds of ``value`` minus its optimum on these rows, preparation frozen. ``upper`` equal to ``value``
         says only that no loss is negative; None where nothing is known.
     estimate : float or None
-        Of the same difference: exact for least squares without L1; never a bound.
+        Of the same difference: exact for least squares without L1; never a bound. After two passes it lies between
+        the bounds.
     proven : bool
         Whether ``upper`` is a real bound.
     gradient_norm, newton_decrement : float or None
@@ -63,6 +64,8 @@ class Certificate:
         Rows whose label the model does not know: counted here, and left out of everything else.
     statement : str
         All this in words.
+    n_passes : int
+        Passes over the rows that it took.
     seconds : float
         Wall time.
     """
@@ -82,6 +85,7 @@ class Certificate:
     uniform_gap: float | None = None
     unseen: Mapping[Any, int] = field(default_factory=dict)
     statement: str = ""
+    n_passes: int = 1
     seconds: float = 0.0
 
     def __repr__(self) -> str:
@@ -94,9 +98,15 @@ class Certificate:
 
 
 def certify(
-    model: Any, data: Dataset, *, uniform: bool = True, client: Any = None, progress: Progress | None = None
+    model: Any,
+    data: Dataset,
+    *,
+    passes: int = 2,
+    uniform: bool = True,
+    client: Any = None,
+    progress: Progress | None = None,
 ) -> Certificate:
-    """Say how far a fitted model is from the best one on all rows of a data set, in one streaming pass.
+    """Say how far a fitted model is from the best one on all rows of a data set, in one streaming pass or two.
 
     Logistic regression (any number of classes), the linear SVM with squared hinge (two classes), linear, ridge, lasso
     and elastic-net regression, and Poisson, gamma and Tweedie regression get proven bounds of their excess objective
@@ -108,6 +118,9 @@ def certify(
         Fitted or loaded. A loaded one brings no coreset, and needs one pass more.
     data : Dataset
         Training rows, to learn what the coreset cost; held-out rows work too, with the optimum taken on them.
+    passes : int
+        1 or 2. A second pass is made only where the first one proves no upper bound, or one of more than four times
+        the estimate: it looks where a Newton step leads, and the fall to there and what is left there bound the whole.
     uniform : bool
         For models without a known objective, fit the same estimator on a plain sample of as many rows of the model's
         tree and judge it as well.
@@ -117,7 +130,7 @@ def certify(
     Raises
     ------
     ConfigError
-        ``class_weight`` is set, or there are too many parameters.
+        ``class_weight`` is set, there are too many parameters, or ``passes`` is neither 1 nor 2.
     SchemaError, EmptyDataError, TargetError
         As in ``evaluate``: rows whose label the model does not know are counted (``unseen``), told in a
         ``DataWarning`` and left out; an error only where no other row is there.
@@ -134,12 +147,14 @@ def certify(
     >>> found.proven, found.lower <= found.upper < 1e-3 * found.value
     (True, True)
     """
+    if passes not in (1, 2):
+        raise ConfigError(f"passes={passes} must be 1 or 2: two places say all that bounds can. For more, ct.polish.")
     started = time.perf_counter()
     final = model.estimator_[-1]
     objective = penalised(final)
     with one_blas_thread():  # the same bits whatever the number of cores
         if objective is not None:
-            found = _on_objective(model, objective, data, client, progress)
+            found = _on_objective(model, objective, data, int(passes), client, progress)
         elif isinstance(final, KMeans | MiniBatchKMeans | BisectingKMeans):
             found = _on_clusters(model, data, client, progress)
         else:
@@ -148,17 +163,17 @@ def certify(
 
 
 def _on_objective(
-    model: Any, objective: Penalised, data: Dataset, client: Any, progress: Progress | None
+    model: Any, objective: Penalised, data: Dataset, passes: int, client: Any, progress: Progress | None
 ) -> Certificate:
     look = FullPass(model, objective, data, "certify", client, progress)
-    probe, tally = look(objective.theta, np.zeros((0, *objective.theta.shape)))
-    found = excess_of(objective, probe, tally)
+    found, first = certified(look, objective, look.sample, passes)
     F, l1 = found.objective, bool(objective.l1.any())
-    exact = probe.loss.name == "squared" and not l1
-    loss = probe.loss.name.replace("_", " ")
-    text = f"The training objective ({loss} loss and penalty) on all {tally.n_rows:,} rows is "
+    exact = objective.loss.name == "squared" and not l1
+    loss = objective.loss.name.replace("_", " ")
+    text = f"The training objective ({loss} loss and penalty) on all {look.n_rows:,} rows is "
     if found.bounded:
-        text += f"at most {_share(found.upper, F)} above the best that any parameters reach there (proven; "
+        text += f"at most {_share(found.upper, F)} above the best that any parameters reach there (proven"
+        text += "; " if found is first else ", by a second pass where a Newton step leads; "
         text += "exact" if exact else f"estimate {_share(found.estimate, F)}"
         if found.redrawn is not None and 0 < found.estimate < found.redrawn / 2:
             text += f"; redrawing the rows would move it about {_figures(found.redrawn / found.estimate)} times more"
@@ -173,16 +188,17 @@ def _on_objective(
         "objective",
         f"{loss} loss and penalty, summed over rows",
         F,
-        tally.n_rows,
+        look.n_rows,
         found.lower,
         found.upper,
         found.estimate,
         found.bounded,
         found.gradient_norm,
-        None if l1 else float(np.sqrt(2 * found.estimate)),
+        None if l1 else float(np.sqrt(2 * first.estimate)),
         found.redrawn,
         unseen=look.unseen,
         statement=text,
+        n_passes=look.n_passes,
     )
 
 

@@ -135,7 +135,8 @@ class FullPass:
 
     The metric is the coreset's, where the model brings one; else the first pass is spent on finding it. Rows with a
     label that the estimator does not know have no place in the objective: each pass leaves them out, ``unseen`` counts
-    them by label, and the first one says so in a ``DataWarning``.
+    them by label, and the first one says so in a ``DataWarning``. ``n_passes`` counts the
+    passes, ``n_rows`` the rows that they judge.
     """
 
     def __init__(
@@ -153,7 +154,7 @@ class FullPass:
         self.data, self.stage, self.client, self.progress = data, stage, client, progress
         self.metric: Metric | None = None
         self.unseen: dict[Any, int] = {}
-        self._told = False
+        self.n_passes, self.n_rows = 0, 0
 
     def __call__(self, theta: Float, trials: Float) -> tuple[Probe, CurvatureTally]:
         """One pass; see ``coretree.learn.polish.Look``."""
@@ -196,8 +197,9 @@ class FullPass:
         start = Counted(CurvatureTally.empty(probe))
         found = summed(self.data, work, start, size, self.stage, self.client, self.progress)
         tally = found.tally
-        if not self._told:
-            self._told, self.unseen = True, in_order(found.unseen)
+        self.n_passes += 1
+        if self.n_passes == 1:
+            self.n_rows, self.unseen = tally.n_rows, in_order(found.unseen)
             lacking = "the fitted estimator does not know"
             check_known(self.unseen, tally.n_rows, self.classes, self.data.scan.where, lacking=lacking)
         if tally.n_rows == 0:
