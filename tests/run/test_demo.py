@@ -7,15 +7,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+import coretree as ct
 from coretree.config import load_job
 from coretree.errors import ConfigError, OutputExistsError
 from coretree.report.render import Ears, Fact
 from coretree.run import from_job
-from coretree.run.demo import demo
+from coretree.run.demo import demo, fit_on_everything, logistic
 from coretree.run.estimators import load_model
 from coretree.run.flights import KNOWN_TOO_LATE, load_flights, write_flights
 
@@ -132,6 +134,27 @@ def test_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(ConfigError, match=r"pip install \"coretree\[demo\]\""):
         demo(tmp_path / "demo", Notes().ears, months=1)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_fit_on_everything_passes_over_leaves_that_are_held_out_as_a_whole(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    n, one = 1200, ct.ThreadExecutor(1)
+    frame = pd.DataFrame({"a": rng.normal(size=n), "b": rng.normal(size=n), "c": rng.choice(["x", "y"], n)})
+    frame["when"] = pd.date_range("2013-01-01", periods=n, freq="h")
+    frame["late"] = frame["a"] + (frame["c"] == "x") + rng.logistic(size=n) > 0
+    for i in range(3):
+        frame[400 * i : 400 * (i + 1)].to_parquet(tmp_path / f"{i}.parquet", index=False)
+    data = ct.Dataset.from_parquet(tmp_path, target="late", time="when")
+    train, test = data.split(by="time", cutoff=str(frame["when"][500]))
+    assert len(train.scan.leaves) == 3
+    tree = ct.CoresetTree(size=300).build(train, client=one)
+    assert tree.n_rows_ == 500  # the last file has none of them
+    notes = Notes()
+    full = fit_on_everything(tree, train, notes.ears)
+    assert notes.stages == ["read all"] * 3
+    plain = logistic().fit(full.estimator_[:-1].transform(frame[:500]), frame["late"][:500])
+    np.testing.assert_allclose(full.estimator_[-1].coef_, plain.coef_, rtol=1e-9)
+    assert ct.evaluate(full, test, client=one).n_rows == 700
 
 
 @pytest.mark.slow

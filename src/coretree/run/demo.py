@@ -173,6 +173,8 @@ def fit_on_everything(tree: CoresetTree, train: Dataset, ears: Ears) -> CoresetC
     leaves = train.scan.leaves
     for done, leaf in enumerate(leaves, 1):
         for columns, _ in reading.rows(leaf, None):
+            if not len(columns):  # a leaf may be held out as a whole
+                continue
             assert isinstance(columns.target, Coded)
             X.append(transformer.transform(to_frame(columns)))
             y.append(np.array(columns.target.levels)[columns.target.codes])
