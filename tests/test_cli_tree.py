@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -274,6 +275,81 @@ def test_drift_between_folders_and_what_is_no_window(made: Path) -> None:
     assert run("drift", made / "run", "--current", "2013-04", "--threshold", "0").exit_code == 2
 
 
+# ---- compare ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore::coretree.errors.CoresetQualityWarning")
+def test_compare_ranks_models_by_held_out_rows_and_keeps_the_report(made: Path, tmp_path: Path) -> None:
+    out = tmp_path / "report.json"
+    options = ("--models", "logistic, tree", "--scoring", "neg_log_loss", "--steps", "2", "--seed", "3")
+    done = run("compare", made / "run", *options, "--out", out)
+    assert done.exit_code == 0, done.stderr
+    tree = ct.CoresetTree.open(made / "run" / "tree")
+    assert tree.recipe_.split is not None
+    test = reopened(tree).on_side(replace(tree.recipe_.split, side="test"))
+    plain = ct.compare(["logistic", "tree"], tree, test, scoring="neg_log_loss", steps=2, seed=3)
+    assert [line.split()[0] for line in done.stdout.splitlines()][:4] == ["tree", "scored", "Comparison", "logistic"]
+    assert str(plain) in done.stdout
+    assert f"saved     {out}" in done.stdout
+    assert "judging held-out rows" in done.stderr
+    report = json.loads(out.read_text())
+    assert report["root"] == tree.name_
+    assert report["scored_rows"] + report["n_rows"] == 2 * MONTHS * ROWS
+    wanted = plain.to_dict()
+    for found in (report, wanted):
+        found.pop("seconds")
+        for row in found["rows"]:
+            row.pop("seconds")
+    assert {key: report[key] for key in wanted} == json.loads(json.dumps(wanted))
+    again = facts("compare", made / "run" / "tree", *options, "--threads", "1")
+    assert [row["scores"] for row in again["rows"]] == [row["scores"] for row in report["rows"]]
+
+
+def test_compare_on_other_rows_or_on_the_trees_own(made: Path, tmp_path: Path) -> None:
+    new = tmp_path / "new" / "region=north"
+    new.mkdir(parents=True)
+    rows("north", 7).to_parquet(new / "2013-07.parquet", index=False)
+    few = ("--models", "logistic", "--steps", "2")
+    other = facts("compare", made / "run", *few, "--data", tmp_path / "new")
+    assert (other["scored_rows"], other["data"]) == (ROWS, str(tmp_path / "new"))
+    assert other["scoring"] == "roc_auc"
+    own = facts("compare", made / "run", *few, "--inside")
+    assert own["scored_on"] == "uniform rows of the tree that no fit has seen"
+    assert own["n_rows"] == other["n_rows"]
+    assert own["data"] == str(made / "run" / "tree")
+    frame = rows("north", 1).drop(columns=["id", "when"])
+    ct.CoresetTree(tmp_path / "tree", size=200).build(ct.Dataset.from_pandas(frame, target="late"))
+    assert facts("compare", tmp_path / "tree", *few, "--inside")["n_rows"] == ROWS
+    refused(run("compare", tmp_path / "tree", *few), "a tree without held-out rows", "--data", "--inside")
+    refused(run("compare", tmp_path / "tree", *few, "--data", new), "rows in memory")
+
+
+def test_what_compare_refuses(made: Path, tmp_path: Path) -> None:
+    command = ("compare", made / "run", "--steps", "2")
+    out = tmp_path / "report.json"
+    named = (*command, "--out", out, "--models")
+    refused(run(*named, "logistic,florest"), "'florest'", "forest")
+    refused(run(*named, ","), "there is no model to compare")
+    refused(run(*named, "ridge"), "'ridge'", "logistic")
+    refused(run(*named, "tree", "--scoring", "r2"), "'r2' is no score for classification", "roc_auc")
+    refused(run(*named, "tree", "--scoring", "auc"), "'auc'", "roc_auc")
+    refused(run(*named, "tree", "--size", "5000"), "size=5000 must be at most 200")
+    refused(run("compare", made / "run"), "the smallest of 4 nested coresets would have 25 rows", "fewer steps")
+    refused(run(*named, "tree", "--data", made / "data"), "the tree was built from 8 of these files")
+    some = made / "data" / "*" / "2013-02.parquet"
+    refused(run(*named, "tree", "--data", some), "the tree was built from 2 of these files (", "2013-02.parquet)")
+    refused(run(*named, "tree", "--data", tmp_path / "none"), "no such file or folder")
+    refused(run("compare", tmp_path / "none"), "none: no tree here yet", code=1)
+    assert not out.exists(), "nothing is written where something is wrong"
+    out.write_text("kept")
+    refused(run(*named, "tree"), "report.json: exists already")
+    assert out.read_text() == "kept"
+    refused(run(*command, "--out", tmp_path / "no" / "report.json"), "there is no folder")
+    for wrong in (("--steps", "1"), ("--confidence", "1"), ("--size", "0"), ("--inside", "--data", "x")):
+        assert run("compare", made / "run", *wrong).exit_code == 2
+    assert "exclude each other" in run(*command, "--inside", "--data", "x").stderr
+
+
 # ---- refusals --------------------------------------------------------------------------------------------------------
 
 
@@ -298,7 +374,7 @@ def test_a_tree_of_rows_in_memory_is_updated_in_python(tmp_path: Path) -> None:
 
 
 def test_help_of_every_verb() -> None:
-    for verb in ("update", "drift", "tree"):
+    for verb in ("compare", "update", "drift", "tree"):
         assert f"  {verb}" in run("--help").stdout
         assert "PATH" in run(verb, "--help").stdout
     for verb in ("show", "verify", "gc", "diff", "remove"):

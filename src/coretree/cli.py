@@ -9,7 +9,7 @@ import click
 
 from coretree import __version__
 from coretree.cli_frame import cluster_of, common, listening, placed
-from coretree.cli_tree import drift, tree, update
+from coretree.cli_tree import compare, drift, tree, update
 from coretree.console import Commands
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ A first run:
   coretree init data/ --target late > job.toml
   coretree check job.toml
   coretree train job.toml --out run
+  coretree compare run --models logistic,forest
   coretree predict run --data new/ --out predictions
 
 \b
@@ -172,7 +173,7 @@ def predict(ctx: click.Context, /, run: Path, data: str, out: str, columns: str,
             console.finish(pipeline.predict_run(run, data, out, names, executor, ears))
 
 
-for command in (update, drift, tree):
+for command in (compare, update, drift, tree):
     cli.add_command(command)
 
 

@@ -1,7 +1,8 @@
-"""The commands for a stored tree: bring it up to date, compare its windows, look at it, check it, remove from it."""
+"""The commands for a stored tree: update it, compare its windows, or models on it, look at it, check it, remove."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 import click
@@ -89,6 +90,70 @@ def drift(
         console.finish(facts)
         if facts["exceeds"]:
             ctx.exit(DRIFTED)
+
+
+@click.command(
+    short_help="Rank models on a tree.",
+    epilog="\b\ncoretree compare run\n"
+    "coretree compare run --models logistic,forest --scoring neg_log_loss --out report.json\n"
+    "coretree compare flights.tree --data 'next-year/*.parquet'",
+)
+@stored
+@click.option("--models", metavar="A,B", help="Names of models.  [default: all that there are for the task]")
+@click.option("--data", metavar="PATTERN", help="Parquet rows to score on.  [default: the tree's held-out rows]")
+@click.option("--inside", is_flag=True, help="Score on rows of the tree, kept out of every fit; reads no data.")
+@click.option("--scoring", metavar="NAME", help="A score of scikit-learn's.  [default: roc_auc, or r2]")
+@click.option("--size", type=click.IntRange(1), help="Rows of the largest coreset.  [default: all that the tree keeps]")
+@click.option(
+    "--steps", type=click.IntRange(2), default=4, show_default=True, help="Nested sizes, each half the other."
+)
+@click.option(
+    "--confidence",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.95,
+    show_default=True,
+    help="Of the bands.",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the models.")
+@click.option("--out", type=click.Path(path_type=Path), help="New JSON file for the report.")
+@placed
+@common
+@click.pass_context
+def compare(
+    ctx: click.Context,
+    /,
+    path: str,
+    models: str | None,
+    data: str | None,
+    inside: bool,
+    scoring: str | None,
+    size: int | None,
+    steps: int,
+    confidence: float,
+    seed: int,
+    out: Path | None,
+    as_json: bool,
+    **where: Any,
+) -> None:
+    """Rank models by the scores that fits on all rows of a tree are expected to have, each with a band.
+
+    PATH is the folder of a tree, its URL, or the folder of a run that holds one. Every model is fitted on nested
+    coresets and scored on rows that no fit has seen.
+    """
+    if inside and data is not None:
+        raise click.UsageError("--inside and --data exclude each other: rows are the tree's own, or others.")
+    with listening(ctx, as_json) as (console, ears):
+        from coretree.run.compare_stored import compare_stored
+        from coretree.run.from_job import executor_at
+
+        names = None if models is None else [name.strip() for name in models.split(",") if name.strip()]
+        how = {"size": size, "scoring": scoring, "steps": steps, "confidence": confidence, "seed": seed}
+        with executor_at(cluster_of(**where)) as executor:
+            facts, found = compare_stored(path, names, data, out, executor, ears, inside=inside, **how)
+        console.text(str(found))
+        if out is not None:
+            ears.say(Fact("saved", str(out)))
+        console.finish(facts)
 
 
 @click.group(short_help="Look at a tree, check it, clean it up, remove from it.")

@@ -25,6 +25,7 @@ STAGES = {
     "profile": "pass 1: statistics",
     "sketch": "pass 2: coresets",
     "choose": "choosing a model",
+    "compare": "fitting on nested coresets",
     "read all": "reading all rows",
     "evaluate": "judging held-out rows",
     "predict": "predicting",
