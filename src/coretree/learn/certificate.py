@@ -40,6 +40,7 @@ class Excess:
         Proven bounds of the excess F - min F.
     estimate : float
         Half the squared Newton decrement: exact for least squares without L1, sharp near the optimum for the others.
+        Where a second place is known (`two_points.from_two`), the fall to it and the estimate there.
     bounded : bool
         Whether ``upper`` says more than that F is not negative.
     gradient_norm : float
