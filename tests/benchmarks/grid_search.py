@@ -1,6 +1,6 @@
 """A grid of 24 settings times 5 folds on coresets, the build included, against GridSearchCV on all rows.
 
-    python tests/benchmarks/grid_search.py --rows 1000000
+    python tests/benchmarks/grid_search.py --rows 1500000
 
 makes a table of 20 columns (heavy tails, a product, two that are nearly the same) with a binary target, and searches
 for the best penalty and class weights of a logistic regression, by log loss: once with `CoresetSearchCV`, which builds
@@ -95,7 +95,7 @@ def run(rows: int, *, size: int = 5_000, grid: Any = None, cv: int = 5, seed: in
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--rows", type=int, default=1_500_000)
     parser.add_argument("--size", type=int, default=5_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="append the record to this file")
