@@ -34,7 +34,7 @@ def compare(
     *,
     size: int | None = None,
     scoring: str | None = None,
-    steps: int = 4,
+    steps: int = 3,
     confidence: float = 0.95,
     seed: int = 0,
     client: Any = None,
@@ -43,9 +43,10 @@ def compare(
     """Rank models by the scores that fits on *all* rows are expected to have.
 
     On a coreset linear models lose next to nothing and trees lose a little, so scores as they are would be biased
-    against trees. Each model is fitted on the sketch made for it at ``steps`` nested sizes, each half of the one
-    before, and scored on rows outside every sketch; its curve is extrapolated to all rows, with a band. Linear models
-    on calibrated weights, and those that exact moments give, are not extrapolated.
+    against trees. Each model is fitted on the sketch made for it at ``steps`` nested sizes (all, a quarter, an eighth,
+    ...: half of the rows cost most and say least), and scored on rows outside every sketch; its curve is extrapolated
+    to all rows, with a band. Linear models on calibrated weights, and those that exact moments give, are not
+    extrapolated.
 
     Parameters
     ----------
@@ -105,7 +106,7 @@ def compare(
     inside = HeldInside(tree, seed) if data is None else None
     if data is not None:
         checked_held_out(data, tree)
-    ladders = climb(wanted, tree, executor_for(client), size=size, steps=steps, inside=inside)
+    ladders = climb(wanted, tree, executor_for(client), size=size, steps=steps, inside=inside, first_cut=2)
     scores, n_scored = scored(ladders, score, data, inside, client, progress)
     rows = ranked(
         [_standing(name, ladder, scores[name], tree.n_rows_, confidence, score) for name, ladder in ladders.items()]

@@ -119,8 +119,8 @@ def sketch_of(model: CoresetModel, tree: CoresetTree) -> str:
     return sketch_for(model._estimator(), tree.recipe_.offers) if model.objective == "auto" else model.objective
 
 
-def sizes_of(size: int | None, tree: CoresetTree, sketch: str, steps: int) -> list[int]:
-    """Sizes of nested coresets, each half of the one before.
+def sizes_of(size: int | None, tree: CoresetTree, sketch: str, steps: int, first_cut: int) -> list[int]:
+    """Sizes of nested coresets, each half of the one before; the second is the largest cut down ``first_cut`` times.
 
     Raises
     ------
@@ -136,12 +136,13 @@ def sizes_of(size: int | None, tree: CoresetTree, sketch: str, steps: int) -> li
         raise ConfigError(f"steps={steps} must be at least 2: a curve needs two sizes.")
     largest = at_most(size, tree, sketch) or most_rows(tree.root_, tree.recipe_, sketch)
     most = min(largest, tree.n_rows_)
-    if most >> (steps - 1) < LEAST_ROWS:
+    cuts = [0, *range(first_cut, first_cut + steps - 1)]
+    if most >> cuts[-1] < LEAST_ROWS:
         raise ConfigError(
-            f"the smallest of {steps} nested coresets would have {most >> (steps - 1)} rows, and {LEAST_ROWS} are "
-            f"needed: give size= of at least {LEAST_ROWS << (steps - 1)}, or fewer steps=."
+            f"the smallest of {steps} nested coresets would have {most >> cuts[-1]} rows, and {LEAST_ROWS} are "
+            f"needed: give size= of at least {LEAST_ROWS << cuts[-1]}, or fewer steps=."
         )
-    return [most >> k for k in range(steps)]
+    return [most >> cut for cut in cuts]
 
 
 def check_weights(name: str, model: CoresetModel, core: Coreset) -> None:
@@ -168,14 +169,15 @@ def climb(
     size: int | None,
     steps: int,
     inside: HeldInside | None,
+    first_cut: int = 1,
 ) -> dict[str, Ladder]:
-    """Fit every model on nested coresets of its sketch; once where exact moments give the model."""
+    """Fit every model on nested coresets of its sketch (see `sizes_of`); once where exact moments give the model."""
     cores: dict[str, dict[int, Coreset]] = {}
     exact = {name: m.objective == "auto" and bool(exactness(m._estimator(), tree.root_)) for name, m in models.items()}
     for name, model in models.items():
         sketch = sketch_of(model, tree)
         if sketch not in cores:
-            cores[sketch] = _drawn(tree, sketch, sizes_of(size, tree, sketch, steps), inside)
+            cores[sketch] = _drawn(tree, sketch, sizes_of(size, tree, sketch, steps, first_cut), inside)
         if not exact[name]:
             check_weights(name, model, next(iter(cores[sketch].values())))
     transformer = to_sklearn(tree.recipe_.preparation)
@@ -189,7 +191,9 @@ def climb(
         if exact[name] and inside is not None:
             model = clone(model).set_params(objective=sketch)
         chosen[name] = (sketch, once, {m: (clone(model), core) for m, core in own.items()})
-        tasks |= {f"{name}|{m}": fit._task_on(core, tree, transformer) for m, (fit, core) in chosen[name][2].items()}
+    for name, m in sorted(((name, m) for name, it in chosen.items() for m in it[2]), key=lambda each: -each[1]):
+        fit, core = chosen[name][2][m]
+        tasks[f"{name}|{m}"] = fit._task_on(core, tree, transformer)  # the largest first: they take longest
     fitted = _fitted(tasks, executor)
     found = {}
     for name, (sketch, once, fits) in chosen.items():
