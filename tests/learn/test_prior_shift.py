@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
-from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier, StackingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.neighbors import KNeighborsClassifier
@@ -190,11 +190,11 @@ class Tempered(ClassifierMixin, BaseEstimator):  # type: ignore[misc, unused-ign
         return np.column_stack([1 - p, p])
 
 
-def linear(n: int, seed: int) -> tuple[FloatArray, npt.NDArray[np.int64]]:
-    """Linear log odds, about 3 % positives."""
+def linear(n: int, seed: int, constant: float = -4.5) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+    """Linear log odds, about 4 % positives."""
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(n, 3))
-    return X, (rng.random(n) < expit(-4.5 + X @ [1.5, -1.0, 0.5])).astype(np.int64)
+    return X, (rng.random(n) < expit(constant + X @ [1.5, -1.0, 0.5])).astype(np.int64)
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.0, 2.0])
@@ -212,6 +212,25 @@ def test_cross_fitting_finds_a_known_slope(factor: float) -> None:
         assert log_loss(yt, plain.predict_proba(Xt)) > 1.04 * log_loss(yt, truth)
     order = [np.argsort(m.predict_proba(Xt)[:, 1], kind="stable") for m in (plain, model)]
     np.testing.assert_array_equal(*order)
+
+
+def test_cross_fitting_finds_the_slope_of_a_very_rare_class() -> None:
+    """One in a thousand: the mean loss hardly slopes there, and a solver that looks at it alone stops at once."""
+    X, y = linear(400_000, 7, constant=-9.0)
+    rows = np.concatenate([np.flatnonzero(y == 1)[:400], np.flatnonzero(y == 0)[:1500]])
+    w = np.where(y[rows] == 1, 1.0, 300.0)
+    model = PriorShift(Tempered(0.3), class_mass="root", smoothing=1e-9, cross_fit=3).fit(X[rows], y[rows], w)
+    assert model.sharpness_ == pytest.approx(1 / 0.3, rel=0.2)
+    assert model.ratios_.max() == 1.0
+
+
+def test_a_stack_of_trees_is_sharpened() -> None:
+    """Before it is fitted it does not say that it will have probabilities."""
+    X, y = rare(20_000, 11)
+    Xs, ys, w = balanced_sample(X, y, 200, 0)
+    trees = [(str(d), DecisionTreeClassifier(max_depth=d, random_state=0)) for d in (2, 4)]
+    model = PriorShift(StackingClassifier(trees, cv=2), class_mass="root", cross_fit=2).fit(Xs, ys, w)
+    assert model.sharpness_ != 1.0
 
 
 def test_cross_fitting_judges_unseen_rows() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import logit
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from sklearn.utils import assert_all_finite, column_or_1d, get_tags
@@ -129,12 +131,12 @@ class PriorShift(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  # type: i
         shares = mass / mass.sum()
         ratios = shares * inside.sum() / np.bincount(codes, inside, minlength=classes.size)
         self.sharpness_ = 1.0
-        probable = hasattr(self.estimator, "predict_proba")
+        self.estimator_ = clone(self.estimator).fit(X, wanted, **uneven)
+        probable = hasattr(self.estimator_, "predict_proba")
         if self.cross_fit > 1 and uneven and probable and _enough(codes, self.cross_fit):
             p = self._unseen(X, wanted, codes, inside)
             self.sharpness_, ratios = _sharpened(self._moved(p, ratios), codes, weights * (mass / held)[codes], ratios)
         self.ratios_ = ratios if self.prior == "data" else ratios / (classes.size * shares)
-        self.estimator_ = clone(self.estimator).fit(X, wanted, **uneven)
         return self
 
     def _unseen(self, X: Any, y: npt.NDArray[Any], codes: npt.NDArray[np.intp], weights: FloatArray) -> FloatArray:
@@ -202,8 +204,12 @@ def _sharpened(
 ) -> tuple[float, FloatArray]:
     """Slope and ratios under which the log odds of unseen rows fit their labels; unchanged if they say the opposite."""
     odds = logit(np.clip(p[:, 1:], 1e-12, 1.0 - 1e-12))
-    found = LogisticRegression(C=1e6, max_iter=1000).fit(odds, codes, sample_weight=weights / weights.mean())
+    regression = LogisticRegression(C=1e3, solver="newton-cholesky", tol=1e-8)  # lbfgs stops early at rare classes
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # of classes that are told apart: steep enough
+        found = regression.fit(odds, codes, sample_weight=weights / weights.mean())
     slope, intercept = float(found.coef_[0, 0]), float(found.intercept_[0])
     if slope <= 0.0:
         return 1.0, ratios
-    return slope, ratios**slope * np.array([1.0, np.exp(intercept)])
+    log_ratios = slope * np.log(ratios) + np.array([0.0, intercept])
+    return slope, np.exp(log_ratios - log_ratios.max())
