@@ -38,22 +38,28 @@ class ResidualState:
         Base weight of each class in the full data; ``[n]`` for regression.
     typical : float
         Estimated mean misfit of the full data: of |y - f|, or of 1 - p_y; 0 where the pilot makes no mistakes.
+    mix : ndarray of float64, shape (3,)
+        Shares of the score by misfit, even over rows and even over classes; regression has half and half.
     """
 
     model: Boosted
     counts: Float
     typical: float
+    mix: Float
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Arrays that rebuild the state exactly."""
         own: dict[str, npt.NDArray[Any]] = {"counts": self.counts, "typical": np.array(self.typical, np.float64)}
+        if self.mix.tolist() != list(_MIX):  # recipes of the usual mix keep the names that they have
+            own["mix"] = self.mix
         return own | {_MODEL + name: array for name, array in self.model.state().items()}
 
     @classmethod
     def from_state(cls, state: Mapping[str, npt.NDArray[Any]]) -> Self:
         """Rebuild from :meth:`state`."""
         model = {name.removeprefix(_MODEL): array for name, array in state.items() if name.startswith(_MODEL)}
-        return cls(Boosted.from_state(model), state["counts"], float(state["typical"]))
+        mix = state.get("mix", np.array(_MIX))
+        return cls(Boosted.from_state(model), state["counts"], float(state["typical"]), mix)
 
 
 def misfit(predicted: Float, y: npt.NDArray[Any]) -> Float:
@@ -110,7 +116,8 @@ def residual_state(
     held = np.bincount(codes, weights, minlength=len(totals))
     mean = np.bincount(codes, weights * errors, minlength=len(totals)) / np.where(held > 0, held, 1.0)
     seen = totals * (held > 0)  # a class without pilot rows says nothing of the mean
-    return ResidualState(model, totals, float(seen @ mean / max(float(seen.sum()), 1e-300)))
+    mix = _RARE_MIX if residual_serves(totals) else _MIX
+    return ResidualState(model, totals, float(seen @ mean / max(float(seen.sum()), 1e-300)), np.array(mix))
 
 
 def residual_scores(X: Matrix, y: npt.NDArray[Any], state: ResidualState) -> Float:
@@ -151,7 +158,7 @@ def residual_scores(X: Matrix, y: npt.NDArray[Any], state: ResidualState) -> Flo
     K = len(state.counts)
     if K == 1:
         return 0.5 * relative + 0.5
-    hard, even, classes = _RARE_MIX if residual_serves(state.counts) else _MIX
+    hard, even, classes = state.mix.tolist()
     n = max(float(state.counts.sum()), 1.0)
     floor = even / n + classes / (K * np.maximum(state.counts, 1.0))
     return hard / n * relative + floor[np.asarray(y).astype(np.intp)]
