@@ -17,7 +17,7 @@ from coretree.learn.curvature import CurvatureTally, Probe, curvature_tally, pro
 from coretree.learn.margins import Float
 from coretree.learn.penalised import Penalised, penalised
 from coretree.learn.polish import SampleRows, certified, descend
-from coretree.learn.two_points import from_two, worth_another
+from coretree.learn.two_points import at_least, from_two, worth_another
 
 NEWTON: dict[str, Any] = {"solver": "newton-cholesky", "tol": 1e-12, "max_iter": 1000}
 
@@ -197,3 +197,15 @@ def test_a_step_that_overflows_bounds_from_below_by_what_lies_between() -> None:
     least = objective.loss.value(A @ objective.theta, y).sum() + objective.penalty(objective.theta, 2000)
     assert first.lower < both.lower <= first.objective - least
     assert both.lower > 0.2 * (first.objective - least)
+
+
+def test_what_another_place_proves_holds_for_the_estimate_too() -> None:
+    """The fall to a better place is proven; an estimate below it would be known to be wrong."""
+    near = Excess(
+        objective=100.0, lower=0.0, upper=np.inf, estimate=1.0, bounded=False, gradient_norm=1.0, redrawn=None,
+        step=np.zeros((1, 1)), safe=0.0,
+    )  # fmt: skip
+    far = at_least(near, 95.0)
+    assert far.lower == pytest.approx(5.0)
+    assert far.lower <= far.estimate <= far.upper
+    assert at_least(near, 99.9).estimate == 1.0

@@ -64,4 +64,5 @@ def from_two(found: Excess, after: Excess) -> Excess:
 def at_least(found: Excess, objective: float) -> Excess:
     """Excess at one place, with the objective at another one, of which no more is known."""
     lower = found.objective - objective - RESOLUTION * abs(found.objective)
-    return replace(found, lower=min(max(found.lower, lower), found.upper))
+    low = min(max(found.lower, lower), found.upper)
+    return replace(found, lower=low, estimate=max(found.estimate, low))

@@ -173,7 +173,7 @@ def _on_objective(
     text = f"The training objective ({loss} loss and penalty) on all {look.n_rows:,} rows is "
     if found.bounded:
         text += f"at most {_share(found.upper, F)} above the best that any parameters reach there (proven"
-        text += "; " if found is first else ", by a second pass where a Newton step leads; "
+        text += "; " if found.upper == first.upper else ", by a second pass where a Newton step leads; "
         text += "exact" if exact else f"estimate {_share(found.estimate, F)}"
         if found.redrawn is not None and 0 < found.estimate < found.redrawn / 2:
             text += f"; redrawing the rows would move it about {_figures(found.redrawn / found.estimate)} times more"
