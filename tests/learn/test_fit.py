@@ -22,7 +22,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from coretree.errors import ConfigError
-from coretree.learn.fit import fit_weighted, resampled, seeded
+from coretree.learn.fit import fit_weighted, limited_threads, resampled, seeded
 from coretree.learn.prior_shift import PriorShift
 
 
@@ -213,3 +213,11 @@ def test_class_mass_and_prior_reach_the_shift_inside_a_pipeline() -> None:
     np.testing.assert_allclose(plain.ratios_[0] / plain.ratios_[1], 90 / (held[0] / held[1]))
     linear = [fit_weighted(LogisticRegression(), X, y, weights=w, class_mass=c).coef_ for c in ("rows", "root")]
     np.testing.assert_array_equal(*linear)
+
+
+def test_blas_has_one_thread_in_a_fit_whatever_the_others_have() -> None:
+    """Its sums differ with its threads, and the same fit must have the same bits everywhere."""
+    with limited_threads(2):
+        found = {info["user_api"]: info["num_threads"] for info in threadpool_info()}
+    assert found["blas"] == 1
+    assert found.get("openmp", 2) == 2

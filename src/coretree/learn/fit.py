@@ -63,7 +63,7 @@ def fit_weighted(
     seed : int
         For estimators that draw, and for resampling.
     n_threads : int, optional
-        Threads that BLAS, OpenMP and forests may use; default: as many as they like.
+        Threads that OpenMP and forests may use, and one for BLAS; default: as many as they like.
     unsupported : {"error", "resample"}
         For estimators that take no weights, where the weights differ: refuse, or draw rows in proportion to weight
         (systematic sampling, m rows in all).
@@ -125,11 +125,15 @@ def _libraries(_n_modules: int) -> ThreadpoolController:
 
 @contextlib.contextmanager
 def limited_threads(n_threads: int | None) -> Iterator[None]:
-    """Hold BLAS, OpenMP and joblib to ``n_threads`` inside the block; None leaves them alone."""
+    """Hold OpenMP and joblib to ``n_threads`` inside the block, and BLAS to one; None leaves them alone.
+
+    The sums of BLAS depend on its threads, in the last bits; those of forests and boosting do not.
+    """
     if n_threads is None:
         yield
         return
-    with threaded_libraries().limit(limits=n_threads), joblib.parallel_config(backend="threading", n_jobs=n_threads):
+    limits = {"blas": 1, "openmp": n_threads}
+    with threaded_libraries().limit(limits=limits), joblib.parallel_config(backend="threading", n_jobs=n_threads):
         yield
 
 
