@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,20 @@ def test_a_killed_worker_changes_nothing(folder: Path, tmp_path: Path, processes
     assert killed
     assert tree.name_ == expected
     processes.client.wait_for_workers(2, timeout=30)
+
+
+def test_shared_work_outlives_the_worker_that_holds_it(processes: DaskExecutor) -> None:
+    shared = processes.share(partial(_length, bytes(1000)))
+    assert processes.run([Job("first")], shared, None) == {"first": 1000}
+    pids = processes.client.run(os.getpid)
+    for address in {a for held in processes.client.who_has([shared]).values() for a in held}:
+        os.kill(pids[address], signal.SIGKILL)
+    assert processes.run([Job("second")], shared, None) == {"second": 1000}
+    processes.client.wait_for_workers(2, timeout=30)
+
+
+def _length(held: bytes, job: Job, frame: Any) -> int:
+    return len(held)
 
 
 def test_worker_processes_build_into_a_bucket(folder: Path, tmp_path: Path, processes: DaskExecutor) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +18,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from coretree import CoresetClassifier, CoresetTree, Dataset, ThreadExecutor, compare
+from coretree import CoresetClassifier, CoresetTree, Dataset, ThreadExecutor, compare, local_cluster
 from coretree.coreset.rows import uniforms
 from coretree.errors import ConfigError
 from coretree.run.estimators import CoresetRegressor
@@ -200,3 +203,51 @@ def test_too_few_rows_to_hold_any_out_are_refused() -> None:
     tree = CoresetTree(size=200).build(Dataset.from_pandas(frame, target="y"), client=ONE)
     with pytest.raises(ConfigError, match=r"data=\.\.\., such as the second of"):
         compare({"tree": DecisionTreeClassifier()}, tree, client=ONE, steps=2)
+
+
+class Ends(DecisionTreeClassifier):
+    """Takes its process down the first time that it is fitted anywhere."""
+
+    def __init__(self, flag: str = "") -> None:
+        super().__init__()
+        self.flag = flag
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Ends:
+        try:
+            os.close(os.open(self.flag, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return super().fit(X, y, sample_weight=sample_weight)
+        os._exit(1)
+
+
+class Breaks(DecisionTreeClassifier):
+    """Fails."""
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Breaks:
+        raise ValueError("something inside")
+
+
+def test_a_cluster_gives_the_same_and_outlives_a_worker(
+    sides: tuple[Dataset, Dataset], tree: CoresetTree, tmp_path: Path
+) -> None:
+    here = compare(FAST, tree, sides[1], client=ThreadExecutor(2))
+    with local_cluster(2) as processes:
+        for client in (processes, processes.client):
+            there = compare(FAST, tree, sides[1], client=client)
+            assert [(r.name, r.scores) for r in there.rows] == [(r.name, r.scores) for r in here.rows]
+        given = {"given": CoresetClassifier(DecisionTreeClassifier(max_depth=3), client=processes)}
+        assert compare(given, tree, sides[1], client=processes).best == "given"
+        found = compare({"ends": Ends(str(tmp_path / "flag"))}, tree, sides[1], client=processes)
+        assert (tmp_path / "flag").exists()
+        assert found.best == "ends"
+
+
+def test_a_fit_that_fails_is_named(sides: tuple[Dataset, Dataset], tree: CoresetTree) -> None:
+    with pytest.raises(ConfigError, match=r"model 'mine' on .* rows failed: ValueError: something inside"):
+        compare({"mine": Breaks()}, tree, sides[1], client=ONE)
+
+
+def test_progress_counts_the_fits_to_the_end(sides: tuple[Dataset, Dataset], tree: CoresetTree) -> None:
+    told: list[tuple[str, int, int]] = []
+    compare(["tree"], tree, sides[1], client=ONE, progress=lambda *what: told.append(what))
+    assert [what for what in told if what[0] == "compare"] == [("compare", i, 3) for i in (1, 2, 3)]

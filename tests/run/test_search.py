@@ -25,6 +25,7 @@ from coretree import CoresetClassifier, CoresetSearchCV, CoresetTree, Dataset, T
 from coretree.data.to_sklearn import to_sklearn
 from coretree.errors import ConfigError
 from coretree.learn.folds import folds_by_hash
+from coretree.run import on_dask
 from coretree.run.on_dask import DaskExecutor
 from coretree.run.search_full import FoldsWork
 from coretree.run.search_runner import TrialWork
@@ -101,17 +102,16 @@ def test_the_same_bits_one_by_one_in_threads_and_on_a_cluster(
 
 def test_what_trials_share_is_sent_once(tree: CoresetTree, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[Any] = []
-    scatter = Client.scatter
+    send = on_dask._sent
 
-    def counted(self: Client, value: Any, **options: Any) -> Any:
-        if isinstance(value, TrialWork):
-            sent.append(options)
-        return scatter(self, value, **options)
+    def counted(client: Client, work: Any) -> Any:
+        sent.append(work)
+        return send(client, work)
 
-    monkeypatch.setattr(Client, "scatter", counted)
+    monkeypatch.setattr(on_dask, "_sent", counted)
     search = logistic(tree=tree, strategy="halving", min_size=100, factor=2, client=DaskExecutor(client)).fit()
     assert len(search.n_resources_) == 2
-    assert [options["broadcast"] for options in sent] == [True]
+    assert [type(work) for work in sent] == [TrialWork]
 
 
 class Stops(ThreadExecutor):

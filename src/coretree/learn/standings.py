@@ -45,7 +45,7 @@ class Standing:
     extrapolated, low, high : float
         Score expected of a fit on all rows, on the same held-out rows, and its band.
     seconds : float
-        Time of all fits.
+        Wall time of its fits, summed; fits run side by side and share the cores.
     note : str
         Why it has no score, or why it needs no extrapolation.
     """

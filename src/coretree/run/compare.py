@@ -106,7 +106,9 @@ def compare(
     inside = HeldInside(tree, seed) if data is None else None
     if data is not None:
         checked_held_out(data, tree)
-    ladders = climb(wanted, tree, executor_for(client), size=size, steps=steps, inside=inside, first_cut=2)
+    ladders = climb(
+        wanted, tree, executor_for(client), size=size, steps=steps, inside=inside, first_cut=2, progress=progress
+    )
     scores, n_scored = scored(ladders, score, data, inside, client, progress)
     rows = ranked(
         [_standing(name, ladder, scores[name], tree.n_rows_, confidence, score) for name, ladder in ladders.items()]

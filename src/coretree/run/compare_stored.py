@@ -51,7 +51,8 @@ def compare_stored(
     Raises
     ------
     ConfigError
-        There are no held-out rows, or ``pattern`` names files that the tree was built from; and as ``compare`` does.
+        There are no held-out rows, or ``pattern`` names files that the tree was built from (copies of them are not
+        noticed); and as ``compare`` does.
     OutputExistsError
         ``out`` is there already. Nothing was done.
     """
@@ -62,7 +63,6 @@ def compare_stored(
     task = tree.recipe_.schema.task
     if names is None:
         names = model_names(task) if task is not None else ()
-    ears.progress("compare", 0, 1)
     found = compare(list(names), tree, data, client=executor, progress=ears.progress, **options)
     where = tree.path if data is None else data.scan.where
     ears.say(Fact("tree", f"{tree.path}: {tree.n_rows_:,} rows, root {tree.name_}"))

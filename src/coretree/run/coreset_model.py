@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Self
 
@@ -93,14 +93,15 @@ class CoresetModel(FittedModel):
     def _fit_on(self, core: Coreset, tree: CoresetTree, executor: Executor) -> Self:
         """Fit on a coreset that was drawn already."""
         transformer = to_sklearn(tree.recipe_.preparation)
-        return self._taking(executor.one(self._task_on(core, tree, transformer)), core, tree, transformer)
+        task = self._task_on(core, tree, transformer)
+        return self._taking(executor.one(task.func, *task.args), core, tree, transformer)
 
-    def _task_on(self, core: Coreset, tree: CoresetTree, transformer: Any) -> Callable[[], Any]:
+    def _task_on(self, core: Coreset, tree: CoresetTree, transformer: Any) -> partial[Any]:
         """What a worker does: returns the estimator fitted on prepared rows, or on moments that give it exactly."""
         estimator = clone(self._estimator())
         self.exact_ = exactness(estimator, tree.root_) if self.objective == "auto" else by_request(self.objective)
         if self.exact_:
-            return partial(fit_on_moments, estimator, tree.root_)
+            return partial(fit_on_moments, estimator, tree.root_.moments)
         seed, threads = int(self.random_state), threads_for(len(core))
         return partial(fit_on_coreset, estimator, core, transformer, seed, threads, self._class_prior())
 

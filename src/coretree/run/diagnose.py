@@ -92,7 +92,7 @@ def diagnose(
     inside = HeldInside(tree, seed) if data is None else None
     if data is not None:
         checked_held_out(data, tree)
-    ladders = climb(models, tree, executor_for(client), size=size, steps=steps, inside=inside)
+    ladders = climb(models, tree, executor_for(client), size=size, steps=steps, inside=inside, progress=progress)
     scores, n_scored = scored(ladders, score, data, inside, client, progress)
     ladder = ladders["model"]
     train = {m: score_on(ladder.models[m], core, score) for m, core in ladder.cores.items()}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import pandas as pd
 from sklearn.base import BaseEstimator, MetaEstimatorMixin
@@ -43,6 +44,13 @@ class FittedModel(MetaEstimatorMixin, BaseEstimator):
 
     _task: ClassVar[str] = ""
     _learned: ClassVar[tuple[str, ...]] = ()  # numbers that the manifest of a saved model keeps
+
+    def __sklearn_clone__(self) -> Self:
+        """A client is a connection: clones share it, and nothing of it is copied."""
+        bare = copy.copy(self)
+        bare.client = None
+        into: Self = super(FittedModel, bare).__sklearn_clone__()
+        return into.set_params(client=self.client)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

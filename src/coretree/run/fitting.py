@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -49,10 +50,9 @@ def by_request(objective: str) -> Exactness:
     return Exactness(False, f"fitted on the '{objective}' sketch, as asked for")
 
 
-def fit_on_moments(estimator: Any, node: Node) -> Any:
+def fit_on_moments(estimator: Any, moments: Mapping[Any, Any]) -> Any:
     """Fit from the exact moments of all training rows: no sample is involved."""
-    moments: Any = node.moments[None] if None in node.moments else dict(node.moments)
-    return fit_exact(estimator, moments)
+    return fit_exact(estimator, moments[None] if None in moments else dict(moments))
 
 
 def fit_on_coreset(estimator: Any, core: Coreset, transformer: Any, seed: int, n_threads: int, prior: Prior) -> Any:

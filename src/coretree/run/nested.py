@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from sklearn.base import clone
 
 from coretree.data.dataset import Dataset
 from coretree.data.to_sklearn import to_sklearn
-from coretree.errors import ConfigError, CoresetQualityWarning
+from coretree.errors import ConfigError, CoresetQualityWarning, CoretreeError
 from coretree.learn.models import named_estimator, sketch_for
 from coretree.learn.scoring import check_scoring, weighted_score
 from coretree.learn.standings import suits, tallied_score
@@ -170,6 +169,7 @@ def climb(
     steps: int,
     inside: HeldInside | None,
     first_cut: int = 1,
+    progress: Progress | None = None,
 ) -> dict[str, Ladder]:
     """Fit every model on nested coresets of its sketch (see `sizes_of`); once where exact moments give the model."""
     cores: dict[str, dict[int, Coreset]] = {}
@@ -182,7 +182,7 @@ def climb(
             check_weights(name, model, next(iter(cores[sketch].values())))
     transformer = to_sklearn(tree.recipe_.preparation)
     chosen: dict[str, tuple[str, bool, dict[int, tuple[CoresetModel, Coreset]]]] = {}
-    tasks: dict[str, Callable[[], Any]] = {}
+    tasks: dict[tuple[str, int], Callable[[], Any]] = {}
     for name, model in models.items():
         sketch = sketch_of(model, tree)
         # moments hold the rows that would be scored on, so inside the tree even those models are fitted on a sample
@@ -193,11 +193,11 @@ def climb(
         chosen[name] = (sketch, once, {m: (clone(model), core) for m, core in own.items()})
     for name, m in sorted(((name, m) for name, it in chosen.items() for m in it[2]), key=lambda each: -each[1]):
         fit, core = chosen[name][2][m]
-        tasks[f"{name}|{m}"] = fit._task_on(core, tree, transformer)  # the largest first: they take longest
-    fitted = _fitted(tasks, executor)
+        tasks[name, m] = fit._task_on(core, tree, transformer)  # the largest first: they take longest
+    fitted = _fitted(tasks, executor, progress)
     found = {}
     for name, (sketch, once, fits) in chosen.items():
-        done = {m: fitted[f"{name}|{m}"] for m in fits}
+        done = {m: fitted[name, m] for m in fits}
         found[name] = Ladder(
             "moments" if once else sketch,
             once,
@@ -210,24 +210,46 @@ def climb(
 
 
 @dataclass(frozen=True, eq=False)
-class FitWork:
-    """Fits by name of the job, timed."""
+class FitJob(Job):
+    """One fit; it carries its rows, so that it outlives the worker it was sent to."""
 
-    tasks: Mapping[str, Callable[[], Any]]
-
-    def __call__(self, job: Job, _frame: Any) -> tuple[Any, float]:
-        """Carry one out."""
-        began = time.perf_counter()
-        return self.tasks[job.name](), time.perf_counter() - began
+    task: Callable[[], Any] = lambda: None
+    what: str = ""
 
 
-def _fitted(tasks: Mapping[str, Callable[[], Any]], executor: Executor) -> dict[str, tuple[Any, float]]:
+def fit_timed(job: Job, _frame: Any) -> tuple[Any, float]:
+    """The fitted estimator, and the seconds that it took.
+
+    Raises
+    ------
+    ConfigError
+        The estimator fails; says which, and on how many rows.
+    """
+    assert isinstance(job, FitJob)
+    began = time.perf_counter()
+    try:
+        return job.task(), time.perf_counter() - began
+    except (CoretreeError, MemoryError):
+        raise
+    except Exception as error:
+        raise ConfigError(f"{job.what} failed: {type(error).__name__}: {error}") from error
+
+
+def _fitted(
+    tasks: Mapping[tuple[str, int], Callable[[], Any]], executor: Executor, progress: Progress | None
+) -> dict[tuple[str, int], tuple[Any, float]]:
     """Fits that do not wait for one another, side by side."""
-    run = uuid.uuid4().hex[:12]  # names of tasks on the cluster only: two comparisons never share one
-    named = {f"fit-{run}-{i:04d}": key for i, key in enumerate(tasks)}
-    work = FitWork({name: tasks[key] for name, key in named.items()})
-    results = executor.run([Job(name) for name in named], executor.share(work), None)
-    return {named[name]: result for name, result in results.items()}
+    jobs = [
+        FitJob(f"fit-{i:04d}", task=task, what=f"model '{name}' on {m:,} rows")
+        for i, ((name, m), task) in enumerate(tasks.items())
+    ]
+
+    def done(_: Job, n_done: int, total: int) -> None:
+        if progress is not None:
+            progress("compare", n_done, total)
+
+    results = executor.run(jobs, fit_timed, None, done)
+    return {key: results[job.name] for key, job in zip(tasks, jobs, strict=True)}
 
 
 def _drawn(tree: CoresetTree, sketch: str, sizes: list[int], inside: HeldInside | None) -> dict[int, Coreset]:

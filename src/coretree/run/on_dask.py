@@ -142,9 +142,8 @@ class DaskExecutor:
         raise killed(job, ATTEMPTS, worker)
 
     def share(self, work: Work[R]) -> Work[R]:
-        """Scatter it to all workers; what stands for it in tasks."""
-        self._need_workers()
-        return cast(Work[R], self.client.scatter(work, broadcast=True, hash=False))
+        """Send it once; what stands for it in tasks."""
+        return cast(Work[R], _sent(self.client, work))
 
     def _result(self, future: Any, job: Job) -> Any:
         try:
@@ -175,7 +174,7 @@ class _Submitter:
         self.live: dict[Any, Job] = {}
         self.work: Any = work
         if not isinstance(work, Future) and len(serialize_bytes(work)) > SCATTER_BYTES:
-            self.work = client.scatter(work, broadcast=True, hash=False)
+            self.work = _sent(client, work)
         self._parts: dict[str, Delayed] = {}
         self._started: dict[str, Any] = {}
         if data is not None and isinstance(data.source, DaskSource):
@@ -211,6 +210,12 @@ class _Submitter:
 
     def _key(self, job: Job) -> str:
         return f"coretree-{'merge' if job.leaf is None else 'leaf'}-{job.name}-{self.run}"
+
+
+def _sent(client: Client, work: Work[Any]) -> Future:
+    """As a task, done again should the worker that holds the result die: what is scattered would be lost."""
+    with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"}):
+        return client.submit(lambda: work, pure=False)
 
 
 def on_worker(job: Job, work: Work[R], frame: pd.DataFrame | None) -> R:

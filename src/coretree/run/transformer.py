@@ -94,7 +94,7 @@ class CoresetTransformer(TransformerMixin, UnsupervisedModel):
         self.__dict__.pop("coreset_", None)
         self.exact_ = exactness(estimator, tree.root_)
         if self.exact_:
-            fitted = executor.one(fit_on_moments, estimator, tree.root_)
+            fitted = executor.one(fit_on_moments, estimator, tree.root_.moments)
             self.estimator_ = Pipeline([("prepare", to_sklearn(tree.recipe_.preparation)), ("model", fitted)])
         else:
             self.estimator_ = self._fit_on_sample(estimator, tree, executor)
