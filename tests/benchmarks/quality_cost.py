@@ -16,7 +16,7 @@ from benchmarks.quality_data import Frame
 from coretree.data.dataset import leaf_chunks
 from coretree.run.blas import one_blas_thread
 from coretree.run.sketching import sketch_rows
-from coretree.run.tasks import Reading, by_class
+from coretree.run.tasks import Reading
 
 GROUP_ROWS = 100_000
 
@@ -52,12 +52,12 @@ class Cost:
                         start = time.process_time()
                         n_chunks = sum(1 for _ in leaf_chunks(leaf, data.schema, None))
                         spent[0] += time.process_time() - start
-                        chunks = reading.rows(leaf, None)
+                        chunks = reading.rows(leaf, None, grouped=True)
                         for _ in range(n_chunks):  # one after the other, as in a pass
                             at = [time.process_time()]
                             part = next(chunks)
                             at.append(time.process_time())
-                            sketch_rows(recipe, *by_class(*part))
+                            sketch_rows(recipe, *part, recipe.leaf_capacity)
                             at.append(time.process_time())
                             spent[1:] += np.diff(at)
                         assert next(chunks, None) is None

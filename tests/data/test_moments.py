@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from coretree.data import moments as module
-from coretree.data.moments import Moments, moments, standardised
+from coretree.data.moments import Moments, moments
+from coretree.data.standardised import standardised
 
 Floats = npt.NDArray[np.float64]
 laws = settings(max_examples=25, deadline=None)

@@ -146,11 +146,12 @@ def sketch_classes(
     if own.shape != (n,) or (n and (own.min() < 0 or own.max() >= K)):
         raise ValueError(f"sketch_classes: codes must be {n} whole numbers in [0, {K}), one an id")
     scores = np.ones(n) if score is None else np.asarray(score, np.float64)
-    weights = np.ones(n) if base is None else np.asarray(base, np.float64)
+    weights = None if base is None else np.asarray(base, np.float64)
     parts = []
     for at, capacity in zip(members(own, K), capacities, strict=True):
+        own_base = None if weights is None else weights[at]
         own_rows = partial(_payload, rows, np.arange(n)[at] if isinstance(at, slice) else at)
-        parts.append(sketch(ids[at], scores[at], own_rows, capacity, uniforms=uniforms[at], base=weights[at]))
+        parts.append(sketch(ids[at], scores[at], own_rows, capacity, uniforms=uniforms[at], base=own_base))
     return ClassSketches(tuple(parts))
 
 

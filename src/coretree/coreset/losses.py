@@ -86,14 +86,6 @@ class Softmax:
         top = z.max(axis=1)
         return np.log(np.exp(z - top[:, None]).sum(axis=1)) + (top - z[np.arange(len(z)), y])
 
-    def value_and_probabilities(self, z: Margins, y: npt.NDArray[Any]) -> tuple[Margins, Margins]:
-        """Both from the same exponentials, which are most of the work."""
-        top = z.max(axis=1)
-        p = np.exp(z - top[:, None])
-        total = p.sum(axis=1)
-        p /= total[:, None]
-        return np.log(total) + (top - z[np.arange(len(z)), y]), p
-
     def slope(self, z: Margins, y: npt.NDArray[Any]) -> Margins:
         """Return p - e_y."""
         p = self.probabilities(z)

@@ -182,19 +182,20 @@ def sketch(
     (100, True)
     """
     n = len(ids)
-    weight = np.ones(n) if base is None else np.asarray(base, np.float64)
+    weight = None if base is None else np.asarray(base, np.float64)
     scores, u = np.asarray(score, np.float64), np.asarray(uniforms, np.float64)
     if capacity < 0:
         raise ValueError(f"sketch: the capacity must not be negative; found {capacity}")
     for name, column in (("score", scores), ("base", weight), ("uniforms", u)):
-        if column.shape != (n,):
+        if column is not None and column.shape != (n,):
             raise ValueError(f"sketch: {name} must have shape ({n},), one entry an id; found {column.shape}")
     if not callable(rows) and n_rows(rows) != n:
         raise ValueError(f"sketch: rows must have {n} rows, one an id; found {n_rows(rows)}")
-    keys, among = _keys(u, scores, None if base is None else weight)
+    keys, among = _keys(u, scores, weight)
     kept = _smallest(np.asarray(ids, np.uint64), keys, among, capacity + 1)
     payload = rows(kept) if callable(rows) else take(rows, kept)
-    return Sketch(np.asarray(ids, np.uint64)[kept], keys[kept], weight[kept], scores[kept], payload, capacity)
+    held = np.ones(len(kept)) if weight is None else weight[kept]
+    return Sketch(np.asarray(ids, np.uint64)[kept], keys[kept], held, scores[kept], payload, capacity)
 
 
 def merge(sketches: Sequence[Sketch], *, capacity: int | None = None) -> Sketch:
@@ -256,10 +257,11 @@ def _smallest(ids: Ids, keys: Float, among: Index | None, count: int) -> Index:
     own = keys if among is None else keys[among]
     wanted = count
     while True:
-        near = np.arange(len(own))
         if wanted < len(own):
             limit = np.partition(own, wanted - 1)[wanted - 1]
             near = np.flatnonzero(own <= limit)  # all ties, so that the ids decide and not the partition
+        else:
+            near = np.arange(len(own))
         every = len(near) == len(own)
         near = near if among is None else among[near]
         order = near[_by_key(keys[near], ids[near])]

@@ -188,4 +188,8 @@ def uniforms(ids: npt.ArrayLike, seed: int, purpose: str) -> Float:
     (True, True)
     """
     word = splitmix64(np.asarray(ids, np.uint64) ^ splitmix64(_word(f"{seed}\x00{purpose}")))
-    return ((word >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    word >>= np.uint64(11)
+    u = word.view(np.int64).astype(np.float64)  # 53 bits: signed words convert eight times as fast
+    u += 0.5
+    u *= 2.0**-53
+    return u

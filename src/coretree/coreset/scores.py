@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -24,9 +25,10 @@ from coretree.coreset.derivatives import (
     penalty,
     weighted_gram,
 )
-from coretree.coreset.losses import Loss, Softmax, loss_named
+from coretree.coreset.losses import Loss, loss_named
 from coretree.coreset.pilot import class_grams, fit_pilot
 from coretree.coreset.rows import Float, members
+from coretree.coreset.softmax_terms import SoftmaxTerms, joint_maps, softmax_terms
 from coretree.coreset.whiten import leverages, squared_lengths, whitener
 
 
@@ -71,6 +73,11 @@ class PilotState:
     def n_features(self) -> int:
         """Columns of X, the constant included."""
         return int(self.theta.shape[-1])
+
+    @cached_property
+    def joint_maps(self) -> list[tuple[Matrix, Matrix]]:
+        """Of a softmax: see :func:`~coretree.coreset.softmax_terms.joint_maps`."""
+        return joint_maps(self)
 
     def codes(self, y: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
         """Return the class of each row: ``y`` itself, or zeros for regression."""
@@ -159,27 +166,16 @@ def pilot_state(
     W = whitener(weighted_gram(A, heaviness) + np.diag(penalty(A.shape[1:], lam)))
     parts = (W, W[None] if kind.name == "squared" else np.stack([whitener(g) for g in grams]), np.ones(2), spread)
     draft = PilotState(kind.name, np.asarray(theta, np.float64), lam, totals, *parts)
-    slopes = softmax_terms(A, y, draft)[1] if softmax else None
-    pull, lift = _pull(A, y, draft, kind, squared_lengths(A, W), slopes)
+    length = squared_lengths(A, W)
+    if softmax:
+        pull, lift = softmax_terms(A, y, draft).pull, np.fmin(length, 1.0)
+    else:
+        pull, lift = _pull(A, y, draft, kind, length)
     norms = np.maximum([weights @ pull, weights @ lift], 1e-300)
     return PilotState(kind.name, draft.theta, lam, totals, *parts[:2], norms, spread)
 
 
-def softmax_terms(X: Matrix, y: npt.NDArray[Any], state: PilotState) -> tuple[Matrix, Matrix]:
-    """Loss (n,) and slopes p - e_y (n, K) of rows at a softmax pilot: scores and totals both need them."""
-    X, kind, codes = as_floating(X), Softmax(), state.codes(y)
-    value = np.empty(len(X), X.dtype)
-    slopes = np.empty((state.n_classes, len(X)), X.dtype).T
-    with np.errstate(over="ignore", invalid="ignore"):  # of what is not finite, whoever uses it tells
-        for part in blocks(len(X), block_rows(*state.theta.shape)):
-            value[part], slopes[part] = kind.value_and_probabilities(margins(X[part], state.theta), codes[part])
-    slopes[np.arange(len(X)), codes] -= 1
-    return value, slopes
-
-
-def robust_scores(
-    X: Matrix, y: npt.NDArray[Any], state: PilotState, *, terms: tuple[Matrix, Matrix] | None = None
-) -> Float:
+def robust_scores(X: Matrix, y: npt.NDArray[Any], state: PilotState, *, terms: SoftmaxTerms | None = None) -> Float:
     """Score rows for models with the pilot's loss; finite and positive, and about 1 in sum over the full data.
 
     Parameters
@@ -189,7 +185,7 @@ def robust_scores(
     y : ndarray, shape (n,)
     state : PilotState
     terms : optional
-        Of :func:`softmax_terms`, where they are known.
+        Of :func:`~coretree.coreset.softmax_terms.softmax_terms`, where they are known.
 
     Returns
     -------
@@ -220,22 +216,23 @@ def robust_scores(
         mix = (0.4, 0.0, 0.4, 0.1)
     floor = mix[3] / n + mix[3] / (K * np.maximum(state.counts, 1.0))
     a_feature = mix[2] / (len(state.class_whiteners) * state.n_features)
-    if kind.kind == "multiclass" and terms is None:
-        terms = softmax_terms(X, y, state)
-    length, pull, lift = (np.empty(len(X), X.dtype) for _ in range(3))
-    with np.errstate(over="ignore", invalid="ignore"):
-        for part in blocks(len(X), block_rows(*state.hessian_whitener.shape)):
-            length[part] = squared_lengths(X[part], state.hessian_whitener)
-            slopes = None if terms is None else terms[1][part]
-            pull[part], lift[part] = _pull(X[part], y[part], state, kind, length[part], slopes)
-        out = pull * (mix[0] / state.norms[0]) + floor.take(codes)
-        if mix[1]:
-            out += lift * (mix[1] / state.norms[1])
-        if kind.name == "squared":  # one matrix for all rows, and the Hessian's at that
-            out += a_feature * np.minimum(length, 1.0)
-        else:  # rows that are grouped by class are not copied
-            for rows, own in zip(members(codes, len(state.class_whiteners)), state.class_whiteners, strict=True):
-                out[rows] += a_feature * np.minimum(leverages(X[rows], own), 1.0)
+    if kind.kind == "multiclass":
+        found = softmax_terms(X, y, state) if terms is None else terms
+        out = found.pull * (mix[0] / state.norms[0]) + a_feature * found.leverage + floor.take(codes)
+    else:
+        length, pull, lift = (np.empty(len(X), X.dtype) for _ in range(3))
+        with np.errstate(over="ignore", invalid="ignore"):
+            for part in blocks(len(X), block_rows(*state.hessian_whitener.shape)):
+                length[part] = squared_lengths(X[part], state.hessian_whitener)
+                pull[part], lift[part] = _pull(X[part], y[part], state, kind, length[part])
+            out = pull * (mix[0] / state.norms[0]) + floor.take(codes)
+            if mix[1]:
+                out += lift * (mix[1] / state.norms[1])
+            if kind.name == "squared":  # one matrix for all rows, and the Hessian's at that
+                out += a_feature * np.minimum(length, 1.0)
+            else:  # rows that are grouped by class are not copied
+                for rows, own in zip(members(codes, len(state.class_whiteners)), state.class_whiteners, strict=True):
+                    out[rows] += a_feature * np.minimum(leverages(X[rows], own), 1.0)
     bad = ~np.isfinite(out)
     if bad.any():
         raise ValueError(
@@ -272,14 +269,8 @@ def uniform_scores(n: int) -> Float:
     return np.ones(n)
 
 
-def _pull(
-    A: Matrix, y: npt.NDArray[Any], state: PilotState, kind: Loss, length: Matrix, slopes: Matrix | None
-) -> tuple[Matrix, Matrix]:
+def _pull(A: Matrix, y: npt.NDArray[Any], state: PilotState, kind: Loss, length: Matrix) -> tuple[Matrix, Matrix]:
     """|g| sqrt(x'H^-1 x) and h x'H^-1 x of the rows of one block, given x'H^-1 x, in the rows' precision."""
-    if slopes is not None:
-        force = np.sqrt(np.square(slopes) @ (1.0 / state.spread).astype(A.dtype))
-        length = np.fmin(length, A.dtype.type(1.0))
-        return force * np.sqrt(length), length
     z = margins(A, state.theta)
     h = kind.curvature(z, y)
     if kind.name != "hinge":  # its h is a kernel, no curvature of anything

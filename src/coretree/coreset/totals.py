@@ -23,7 +23,8 @@ from coretree.coreset.derivatives import (
 )
 from coretree.coreset.losses import Loss, Softmax, loss_named
 from coretree.coreset.rows import Float, take
-from coretree.coreset.scores import PilotState, softmax_terms
+from coretree.coreset.scores import PilotState
+from coretree.coreset.softmax_terms import SoftmaxTerms, softmax_terms
 from coretree.coreset.whiten import EXACT_LIMIT
 
 SOFTMAX_HESSIAN_LIMIT = 450
@@ -180,7 +181,7 @@ def totals_at(
     *,
     hessian: Literal["auto", "full", "none"] = "auto",
     thin: Thinning | None = None,
-    terms: tuple[Matrix, Matrix] | None = None,
+    terms: SoftmaxTerms | None = None,
 ) -> Totals:
     """Sum one partition at the pilot; no rows give the neutral element.
 
@@ -200,7 +201,7 @@ def totals_at(
         Rows that the softmax's Hessian, or that of a wide model, is made of: a hash of the row identity below
         ``share``, one number or one a row (see :func:`thinning`). Dividing by the share keeps it unbiased.
     terms : optional
-        Of :func:`~coretree.coreset.scores.softmax_terms`, where they are known.
+        Of :func:`~coretree.coreset.softmax_terms.softmax_terms` at the same base weights, where they are known.
 
     Returns
     -------
@@ -228,19 +229,16 @@ def totals_at(
     thinned = softmax or (thin is not None and d > WIDE and hessian == "auto")
     H = np.zeros((p, p)) if wanted else None
     loss, g, sums = 0.0, np.zeros(p), np.zeros((K, d))
-    if softmax and terms is None:
-        terms = softmax_terms(X, y, state)
+    if softmax:
+        found = softmax_terms(X, y, state, base, scored=False) if terms is None else terms
+        loss, g, sums = found.loss, found.gradient.ravel(), found.sums
     few = codes.astype(np.uint8) if K <= 256 else codes  # compared with every class: narrow codes are faster
-    for part in blocks(len(X), block_rows(K, d)):
+    for part in () if softmax else blocks(len(X), block_rows(K, d)):
         A, v, t = X[part], weight[part], y[part]
         member = (few[part] == np.arange(K, dtype=few.dtype)[:, None]).astype(A.dtype)
-        if terms is not None:
-            value, slopes = terms[0][part], terms[1][part]
-        else:
-            z = margins(A, state.theta)
-            value, slopes = kind.value(z, t), kind.slope(z, t)
-        loss += float(v @ value.astype(np.float64, copy=False))
-        g += gradient(A, slopes, None if base is None else v)
+        z = margins(A, state.theta)
+        loss += float(v @ kind.value(z, t).astype(np.float64, copy=False))
+        g += gradient(A, kind.slope(z, t), None if base is None else v)
         if base is not None:
             member *= v.astype(A.dtype)
         sums += member @ A
@@ -248,8 +246,8 @@ def totals_at(
             H += weighted_gram(A, v * kind.curvature(z, t))
     if H is not None and thinned:
         H += _thinned_hessian(X, y, weight, state, kind, thin)
-    counts = np.bincount(codes, weight, minlength=K).astype(np.float64)
-    if H is not None:  # BLAS may round the two halves apart; the stored one counts
+    counts = np.bincount(codes, base, minlength=K).astype(np.float64)
+    if H is not None and not softmax:  # BLAS may round the two halves apart; the stored one counts
         H = _symmetric(H[_upper(p)], p)
     return Totals(len(X), float(weight.sum()), counts, sums, loss, g, H)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from decimal import Decimal
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from coretree.data.columns import F64, Changes, Coded, Columns, Level
+from coretree.data.levels import codes_and_values, label_level, number_level, parse_numbers, text_level
 from coretree.data.read import Chunk
 from coretree.data.schema import Feature, Schema, is_text
 from coretree.data.times import to_seconds
@@ -52,16 +52,21 @@ class CleanRules:
         return asdict(self)
 
 
-class _Cleaner:
-    """The columns of one chunk, with the changes made so far."""
+class Cleaner:
+    """The columns of one chunk, with the changes made so far.
+
+    ``roles`` says which rows there are, ``features`` reads those that are wanted, in the order that is wanted: a cell
+    is copied once.
+    """
 
     def __init__(self, chunk: Chunk, schema: Schema, rules: CleanRules) -> None:
-        self.table, self.schema, self.rules = chunk.table, schema, rules
+        self.chunk, self.table, self.schema, self.rules = chunk, chunk.table, schema, rules
         self.marks = frozenset(rules.missing_values)
         self.where = f"{chunk.path}, row group {chunk.row_group}"
         self.counts: list[tuple[tuple[str, str], int]] = []
 
     def note(self, what: str, column: str, n: np.integer[Any] | int) -> None:
+        """Count a change."""
         if n:
             self.counts.append(((what, column), int(n)))
 
@@ -76,7 +81,7 @@ class _Cleaner:
         """A float array with NaN for missing; text is parsed, ±inf becomes missing. It may be the file's own memory."""
         column = self.plain(name)
         if is_text(column.type):
-            values = self._parsed(name, _parse_numbers)
+            values = self._parsed(name, parse_numbers)
         elif pt.is_floating(column.type):
             if column.null_count and column.type != pa.float16():  # four times as fast as leaving it to to_numpy
                 column = column.fill_null(pa.scalar(np.nan, column.type))
@@ -145,7 +150,7 @@ class _Cleaner:
 
     def category(self, feature: Feature) -> Coded:
         """Codes and levels of a categorical feature: text, or numbers as float (so that 1 and 1.0 are one level)."""
-        coded = self.coded(feature.name, _text if feature.is_text else _number)
+        coded = self.coded(feature.name, text_level if feature.is_text else number_level)
         broken = [j for j, level in enumerate(coded.levels) if level != level]
         if broken:  # text where the training data had numbers
             self.note("unparsable", feature.name, np.count_nonzero(np.isin(coded.codes, broken)))
@@ -158,22 +163,18 @@ class _Cleaner:
         column = self.table.column(name)
         if pt.is_null(column.type):
             return Coded(np.full(len(column), -1, dtype=np.int32), ())
-        if not pt.is_dictionary(column.type):
-            column = column.dictionary_encode()
-        array = column.unify_dictionaries().combine_chunks()
-        array = array.chunk(0) if isinstance(array, pa.ChunkedArray) else array
-        codes = array.indices.cast(pa.int32()).fill_null(-1).to_numpy(zero_copy_only=False)
+        codes, values = codes_and_values(column)
         place: dict[Level, int] = {}
-        table = np.empty(len(array.dictionary) + 1, dtype=np.int32)
+        table = np.empty(len(values) + 1, dtype=np.int32)
         table[-1] = -1
-        for i, value in enumerate(array.dictionary.to_pylist()):
+        for i, value in enumerate(values):
             if value is None or value != value or (isinstance(value, str) and value.strip() in self.marks):
                 table[i] = -1
                 continue
-            if level is _number:
+            if level is number_level:
                 self.check_exact(name, value)
             table[i] = place.setdefault(level(value), len(place))
-        return Coded(table[codes], tuple(place))
+        return Coded(table.take(codes), tuple(place))
 
     def hashes(self, name: str) -> npt.NDArray[np.uint64]:
         """64-bit hashes of a column's values, the same in every process; null hashes like a value of its own.
@@ -186,13 +187,16 @@ class _Cleaner:
         if pt.is_timestamp(column.type) or pt.is_date(column.type):
             column = column.cast(pa.timestamp("us", tz=getattr(column.type, "tz", None)), safe=False).cast(pa.int64())
         if pt.is_floating(column.type):
-            text = pa.array([None if v is None or v != v else _text(v) for v in column.to_pylist()], pa.large_string())
+            text = pa.array(
+                [None if v is None or v != v else text_level(v) for v in column.to_pylist()], pa.large_string()
+            )
         else:
             text = column.cast(pa.large_string())
         words = text.fill_null(_NO_VALUE).to_numpy(zero_copy_only=False)
         return pd.util.hash_array(np.asarray(words, dtype=object), hash_key=_HASH_KEY, categorize=False)
 
     def weights(self, name: str) -> F64:
+        """Base weights, NaN where missing."""
         values = np.asarray(self.number(name), dtype=np.float64)
         negative = np.flatnonzero(values < 0)
         if len(negative):
@@ -202,11 +206,21 @@ class _Cleaner:
             )
         return values
 
-    def block(self, names: tuple[str, ...], dtype: str, read: Callable[[str], npt.NDArray[Any]]) -> npt.NDArray[Any]:
-        """Some columns side by side, column-major."""
-        out = np.empty((len(names), self.table.num_rows), dtype=dtype).T
+    def block(
+        self,
+        names: tuple[str, ...],
+        dtype: str,
+        read: Callable[[str], npt.NDArray[Any]],
+        at: npt.NDArray[np.intp] | None,
+    ) -> npt.NDArray[Any]:
+        """Some columns side by side, column-major: the rows at these positions (None: all)."""
+        out = np.empty((len(names), self.table.num_rows if at is None else len(at)), dtype=dtype).T
         for j, name in enumerate(names):
-            out[:, j] = read(name)
+            values = read(name)
+            if at is None or values.dtype != out.dtype:
+                out[:, j] = values if at is None else values.take(at)
+            else:  # positions are in range; "clip" spares numpy a buffer
+                np.take(values, at, out=out[:, j], mode="clip")
         return out
 
     def target(self) -> F64 | Coded | None:
@@ -215,8 +229,51 @@ class _Cleaner:
         if name is None or name not in self.table.column_names:
             return None
         if self.schema.task == "classification":
-            return self.coded(name, _label)
+            return self.coded(name, label_level)
         return np.asarray(self.number(name), dtype=np.float64)
+
+    def roles(self) -> Columns:
+        """Columns without features: the rows that have a target and a weight, and who they are."""
+        schema, n = self.schema, self.table.num_rows
+        target = self.target()
+        weights = None if schema.weight is None else self.weights(schema.weight)
+        live = np.ones(n, dtype=bool)
+        if target is not None:
+            live = target.codes >= 0 if isinstance(target, Coded) else ~np.isnan(target)
+            self.note("dropped: no target", str(schema.target), n - np.count_nonzero(live))
+        if weights is not None:
+            no_weight = live & np.isnan(weights)
+            self.note("dropped: no weight", str(schema.weight), np.count_nonzero(no_weight))
+            live &= ~no_weight
+        every = Columns(
+            schema=schema,
+            path=self.chunk.path,
+            row_group=self.chunk.row_group,
+            offsets=np.arange(self.chunk.offset, self.chunk.offset + n, dtype=np.uint64),
+            numbers=np.empty((n, 0), schema.number_dtype),
+            times=np.empty((n, 0)),
+            categories=(),
+            target=target,
+            weights=weights,
+            keys=None if schema.id is None else self.hashes(schema.id),
+            groups=None if schema.group is None else self.hashes(schema.group),
+            seconds=None if schema.time is None else self.seconds(schema.time),
+        )
+        return every.take(live)
+
+    def features(self, roles: Columns) -> Columns:
+        """The rows of ``roles``, a part of what :meth:`roles` gave in any order, with all their columns."""
+        schema, n = self.schema, self.table.num_rows
+        at = (roles.offsets - np.uint64(self.chunk.offset)).astype(np.intp)
+        rows = None if len(at) == n and (at == np.arange(n)).all() else at
+        categories = [self.category(f) for f in schema.features if f.kind == "categorical"]
+        out = replace(
+            roles,
+            numbers=self.block(schema.numbers, schema.number_dtype, self.number, rows),
+            times=self.block(schema.times, "float64", self.seconds, rows),
+            categories=tuple(c if rows is None else c.take(rows) for c in categories),
+        )
+        return replace(out, changes=Changes.of([*self.counts, (("rows read", ""), n)]))
 
 
 def clean(chunk: Chunk, schema: Schema, rules: CleanRules) -> Columns:
@@ -239,54 +296,5 @@ def clean(chunk: Chunk, schema: Schema, rules: CleanRules) -> Columns:
     >>> columns.numbers[:, 0], columns.changes.by_column("infinite")
     (array([ 1., nan, nan]), {'x': 1})
     """
-    c = _Cleaner(chunk, schema, rules)
-    n = chunk.table.num_rows
-    target = c.target()
-    weights = None if schema.weight is None else c.weights(schema.weight)
-    live = np.ones(n, dtype=bool)
-    if target is not None:
-        live = target.codes >= 0 if isinstance(target, Coded) else ~np.isnan(target)
-        c.note("dropped: no target", str(schema.target), n - np.count_nonzero(live))
-    if weights is not None:
-        no_weight = live & np.isnan(weights)
-        c.note("dropped: no weight", str(schema.weight), np.count_nonzero(no_weight))
-        live &= ~no_weight
-    out = Columns(
-        schema=schema,
-        path=chunk.path,
-        row_group=chunk.row_group,
-        offsets=np.arange(chunk.offset, chunk.offset + n, dtype=np.uint64),
-        numbers=c.block(schema.numbers, schema.number_dtype, c.number),
-        times=c.block(schema.times, "float64", c.seconds),
-        categories=tuple(c.category(f) for f in schema.features if f.kind == "categorical"),
-        target=target,
-        weights=weights,
-        keys=None if schema.id is None else c.hashes(schema.id),
-        groups=None if schema.group is None else c.hashes(schema.group),
-        seconds=None if schema.time is None else c.seconds(schema.time),
-    )
-    return replace(out, changes=Changes.of([*c.counts, (("rows read", ""), n)])).take(live)
-
-
-def _parse_numbers(text: pd.Series[Any]) -> F64:
-    return np.asarray(pd.to_numeric(text, errors="coerce"), dtype=np.float64)
-
-
-def _number(value: Any) -> Level:
-    """A level of a numeric category; NaN where text is none."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return np.nan
-
-
-def _text(value: Any) -> Level:
-    """A level of a text category; whole numbers without the ``.0`` that pandas gives them beside missing ones."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def _label(value: Any) -> Level:
-    """A class label as it is; types that JSON has no word for become numbers or text."""
-    if isinstance(value, Decimal):
-        return int(value) if value == int(value) else float(value)
-    return value if isinstance(value, str | float | int | bool) else str(value)
+    cleaner = Cleaner(chunk, schema, rules)
+    return cleaner.features(cleaner.roles())

@@ -69,7 +69,7 @@ class Coded:
     def recode(self, to: dict[Level, int], other: int) -> npt.NDArray[np.int32]:
         """Codes under another list of levels: ``to`` maps a level to its code, the rest becomes ``other``; -1 stays."""
         table = np.array([to.get(level, other) for level in self.levels] + [-1], dtype=np.int32)
-        return table[self.codes]
+        return table.take(self.codes)
 
 
 @dataclass(frozen=True)

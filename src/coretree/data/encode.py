@@ -21,6 +21,7 @@ from coretree.errors import TargetError
 I32 = npt.NDArray[np.int32]
 Blocks = Mapping[str, npt.NDArray[Any]]
 DesignType = Literal["float32", "float64"]
+NEGLIGIBLE = 2.0**-26  # in spreads: below what float32 can tell of a typical cell
 
 
 def global_codes(columns: Columns, preparation: Preparation) -> I32:
@@ -118,7 +119,7 @@ def _number(
         # in the type of the data, where the difference of near numbers is exact, then what rounding the centre lost
         rounded = x.dtype.type(center)
         np.subtract(x, rounded, out=column)
-        if rounded != center:
+        if abs(float(rounded) - float(center)) > NEGLIGIBLE * spread:
             column += x.dtype.type(float(rounded) - float(center))
     else:
         np.subtract(x, center, out=column, casting="same_kind")

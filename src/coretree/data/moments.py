@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -13,6 +13,7 @@ Floats = npt.NDArray[np.float64]
 
 # Values in one row block: 1 MiB of float64 stays in a core's cache, and no temporary is ever as large as the partition.
 BLOCK_VALUES = 131_072
+PIECE_ROWS = 65_536  # of a column, as float64, beside the column itself
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,8 +145,8 @@ class Moments:
 def moments(X: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> Moments:
     """Summarise the columns of one partition.
 
-    Rows are taken in blocks of about 1 MiB; each block is centred on its own mean and merged into the rest, so float32
-    input is accumulated in float64 without a full-size copy.
+    Columns are taken in pieces (with weights, rows in blocks of about 1 MiB); each is centred on its own mean and
+    merged into the rest, so float32 input is accumulated in float64 without a full-size copy.
 
     Parameters
     ----------
@@ -180,7 +181,7 @@ def moments(X: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> Moments:
     if X.ndim != 2:
         raise ValueError(f"X must have shape (n, p), but has shape {X.shape}; use X.reshape(-1, 1) for one column")
     if weights is None:
-        return _unweighted(X) if len(X) else Moments.empty(X.shape[1])
+        return _one_group(X)
     w = _checked(weights, len(X))
     total = Moments.empty(X.shape[1])
     step = max(16, BLOCK_VALUES // max(1, X.shape[1]))
@@ -188,30 +189,6 @@ def moments(X: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> Moments:
         rows = slice(start, start + step)
         total = total + _masked_block(X[rows], w[rows])
     return total
-
-
-def standardised(block: npt.NDArray[Any], found: Moments) -> npt.NDArray[Any]:
-    """Return the columns of ``block`` in units of their spread, after a constant first one; missing cells at the mean.
-
-    From (n, p) of float32 or float64 to (n, p + 1) of the same type, column-major and finite.
-
-    Examples
-    --------
-    >>> X = np.array([[1.0], [3.0], [np.nan]])
-    >>> standardised(X, moments(X)).tolist()
-    [[1.0, -1.0], [1.0, 1.0], [1.0, 0.0]]
-    """
-    out = np.empty((block.shape[1] + 1, len(block)), dtype=block.dtype).T
-    out[:, 0] = 1
-    spread = np.where(found.std > 0, found.std, 1.0)
-    with np.errstate(over="ignore", invalid="ignore"):
-        for j in range(block.shape[1]):
-            column = out[:, j + 1]
-            np.subtract(block[:, j], block.dtype.type(found.mean[j]), out=column)
-            column *= block.dtype.type(1 / spread[j])
-            if len(column) and not -np.inf < column.min() <= column.max() < np.inf:  # false for a NaN, too
-                np.nan_to_num(column, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
-    return out
 
 
 def _checked(weights: npt.ArrayLike, n: int) -> Floats:
@@ -224,58 +201,72 @@ def _checked(weights: npt.ArrayLike, n: int) -> Floats:
     return w
 
 
-def _unweighted(X: npt.NDArray[Any]) -> Moments:
-    """Moments of rows of weight 1: the columns without gaps together, then those with gaps."""
+def _one_group(X: npt.NDArray[Any]) -> Moments:
+    return grouped_moments(X, np.zeros(1, np.intp))[0] if len(X) else Moments.empty(X.shape[1])
+
+
+def grouped_moments(X: npt.NDArray[Any], starts: npt.NDArray[np.intp]) -> list[Moments]:
+    """Summarise groups of rows of weight 1: group k begins at row ``starts[k]`` and ends where the next one begins.
+
+    Parameters
+    ----------
+    X : ndarray of numbers, shape (n, p)
+        F order is fastest: a column is read in pieces that stay in the cache.
+    starts : ndarray of int, shape (K,)
+        Increasing, the first one 0; every group has a row.
+
+    Examples
+    --------
+    >>> [m.mean.tolist() for m in grouped_moments(np.array([[1.0], [3.0], [7.0]]), np.array([0, 2]))]
+    [[2.0], [7.0]]
+    """
     n, p = X.shape
-    # ends in the data's own type: exact, and half the memory where that is float32
-    minimum, maximum = (np.asarray(end(X.T, axis=1), np.float64) for end in (np.min, np.max))
-    gaps = np.isnan(minimum)  # the minimum carries a NaN along, so no pass over the data is spent on looking
-    if p and not gaps.any():
-        return _in_blocks(X, slice(None), lambda block: _plain_block(block, minimum, maximum))
-    out = Moments(n, float(n), *(np.zeros(p) for _ in range(5)))
-    for some, summarise in ((~gaps, lambda b: _plain_block(b, minimum[~gaps], maximum[~gaps])), (gaps, _gappy_block)):
-        if some.any():
-            part = _in_blocks(X, np.flatnonzero(some), summarise)
-            for mine, theirs in zip(out.columns, part.columns, strict=True):
-                mine[some] = theirs
-    return out
-
-
-def _in_blocks(
-    X: npt.NDArray[Any], columns: slice | npt.NDArray[np.intp], summarise: Callable[[npt.NDArray[Any]], Moments]
-) -> Moments:
-    """Sum of what ``summarise`` finds in each block of rows, given columns first."""
-    step = max(16, BLOCK_VALUES // X.shape[1])
-    first, *rest = (summarise(X[start : start + step].T[columns]) for start in range(0, len(X), step))
-    return sum(rest, first)
-
-
-def _plain_block(block: npt.NDArray[Any], minimum: Floats, maximum: Floats) -> Moments:
-    """Moments of one block, columns first, of weight 1 and without gaps; the ends may be those of more rows."""
-    values = np.array(block, np.float64, order="C")  # whatever the order of X, every reduction runs along memory
-    n = values.shape[1]
+    edges = np.union1d(starts, np.arange(0, n, PIECE_ROWS))  # of the pieces that groups and blocks of rows cut
+    sizes = np.diff(edges, append=n)
+    found = np.zeros((5, p, len(edges)))
+    buffer = np.empty(min(n, PIECE_ROWS))
+    for low in range(0, n, PIECE_ROWS):
+        inside = slice(*np.searchsorted(edges, (low, low + PIECE_ROWS)).tolist())
+        for j in range(p):
+            found[:, j, inside] = _pieces(X[low : low + PIECE_ROWS, j], edges[inside] - low, sizes[inside], buffer)
+    first = np.searchsorted(edges, starts)
+    count, mean, m2, minimum, maximum = found
     with np.errstate(invalid="ignore", over="ignore"):
-        mean = values.sum(axis=1) / n
-        values -= mean[:, None]
-        m2 = np.einsum("ij,ij->i", values, values)
-    return Moments(n, float(n), np.full(len(values), float(n)), mean, m2, minimum, maximum)
+        total = np.add.reduceat(count, first, axis=1)
+        origin = mean[:, first]  # sums are about the mean of a group's first piece
+        groups = np.repeat(np.arange(len(starts)), np.diff(first, append=len(edges)))
+        shift = np.add.reduceat(count * (mean - origin[:, groups]), first, axis=1) / np.maximum(total, 1.0)
+        mean_of = origin + shift
+        m2_of = np.add.reduceat(m2 + count * np.square(mean - mean_of[:, groups]), first, axis=1)
+    ends = np.minimum.reduceat(minimum, first, axis=1), np.maximum.reduceat(maximum, first, axis=1)
+    rows = np.diff(starts, append=n).tolist()
+    return [
+        Moments(size, float(size), *(np.ascontiguousarray(a[:, k]) for a in (total, mean_of, m2_of, *ends)))
+        for k, size in enumerate(rows)
+    ]
 
 
-def _gappy_block(block: npt.NDArray[Any]) -> Moments:
-    """Moments of one block, columns first, of weight 1, where values are missing."""
-    values = np.array(block, np.float64, order="C")
-    missing = np.isnan(values)
-    n = values.shape[1]
-    count = (n - np.count_nonzero(missing, axis=1)).astype(np.float64)
-    minimum = np.fmin.reduce(values, axis=1, initial=np.inf)
-    maximum = np.fmax.reduce(values, axis=1, initial=-np.inf)
-    np.copyto(values, 0.0, where=missing)
+def _pieces(
+    column: npt.NDArray[Any], starts: npt.NDArray[np.intp], sizes: npt.NDArray[np.intp], buffer: Floats
+) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+    """Count, mean, m2, minimum and maximum of consecutive pieces of one column; ``buffer`` is for work."""
+    # ends in the data's own type: exact, and they carry a NaN along, so no pass over the data is spent on looking
+    minimum, maximum = (end.reduceat(column, starts).astype(np.float64) for end in (np.minimum, np.maximum))
+    count, values, missing = sizes.astype(np.float64), buffer[: len(column)], np.zeros(0, np.intp)
+    values[:] = column
+    if np.isnan(minimum).any():
+        missing = np.flatnonzero(np.isnan(column))
+        count -= np.diff(np.searchsorted(missing, starts), append=len(missing))
+        minimum, maximum = (end.reduceat(column, starts).astype(np.float64) for end in (np.fmin, np.fmax))
+        minimum[count == 0], maximum[count == 0] = np.inf, -np.inf
+        values[missing] = 0.0
     with np.errstate(invalid="ignore", over="ignore"):
-        mean = np.divide(values.sum(axis=1), count, out=np.zeros(len(values)), where=count > 0)
-        values -= mean[:, None]
-        np.copyto(values, 0.0, where=missing)
-        m2 = np.einsum("ij,ij->i", values, values)
-    return Moments(n, float(n), count, mean, m2, minimum, maximum)
+        mean = np.add.reduceat(values, starts) / np.maximum(count, 1.0)
+        for start, size, center in zip(starts.tolist(), sizes.tolist(), mean.tolist(), strict=True):
+            values[start : start + size] -= center
+        values[missing] = 0.0
+        np.square(values, out=values)
+        return count, mean, np.add.reduceat(values, starts), minimum, maximum
 
 
 def _masked_block(block: npt.NDArray[Any], w: Floats) -> Moments:

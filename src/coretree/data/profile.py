@@ -16,7 +16,7 @@ from coretree.data.categories import DistinctCount, HeavyHitters, distinct_count
 from coretree.data.columns import Changes, Coded, Columns, class_rows, take_rows
 from coretree.data.columns import Level as Level
 from coretree.data.digest_arrays import pack, unpack
-from coretree.data.moments import Moments, moments
+from coretree.data.moments import Moments, grouped_moments, moments
 from coretree.data.quantiles import Digest, digest, digests, merge
 from coretree.data.schema import Schema
 from coretree.data.times import datetime_parts, part_names
@@ -214,11 +214,14 @@ def _by_class(columns: Columns, block: npt.NDArray[Any]) -> dict[Level | None, M
             f"{MAX_CLASSES} classes at most can be learned. "
             'For a quantity, say task = "regression"; an identifier is no target.'
         )
+    live = np.flatnonzero(counts)
+    if weights is None and len(live) and not (codes[1:] < codes[:-1]).any():  # grouped by class
+        found = grouped_moments(block, np.searchsorted(codes, live))
+        return {columns.target.levels[code]: m for code, m in zip(live.tolist(), found, strict=True)}
     rows = class_rows(codes, len(counts))
-    for code, label in enumerate(columns.target.levels):
-        if counts[code]:
-            own = rows[code]
-            out[label] = moments(take_rows(block, own), None if weights is None else weights[own])
+    for code in live.tolist():
+        own = rows[code]
+        out[columns.target.levels[code]] = moments(take_rows(block, own), None if weights is None else weights[own])
     return out
 
 

@@ -18,7 +18,7 @@ from coretree.data.infer import infer
 from coretree.data.schema import Roles, Schema, common_type, unknown_column
 from coretree.errors import EmptyDataError, SchemaError
 
-# A row's own decoded numbers, plus what text needs beyond its dictionary codes.
+# A row's own decoded numbers (half of it where all are float32), plus what text needs beyond its dictionary codes.
 BYTES_PER_VALUE = 8
 
 
@@ -198,8 +198,11 @@ def file_leaves(file: FileInfo, schema: Schema, leaf_bytes: int) -> list[Leaf]:
     described, wanted = file.metadata.schema, set(schema.columns)
     columns = [described.column(i) for i in range(len(described))]
     text = [i for i, c in enumerate(columns) if c.physical_type == "BYTE_ARRAY" and c.path in wanted]
+    row_bytes = BYTES_PER_VALUE * len(wanted)
+    if schema.number_dtype == "float32":
+        row_bytes -= BYTES_PER_VALUE // 2 * len(schema.numbers)
     for g in range(file.metadata.num_row_groups):
-        group = decoded(file.metadata.row_group(g), len(wanted), text)
+        group = decoded(file.metadata.row_group(g), row_bytes, text)
         if rows and size + group.n_bytes > leaf_bytes:
             close()
         if group.n_rows:
@@ -209,9 +212,9 @@ def file_leaves(file: FileInfo, schema: Schema, leaf_bytes: int) -> list[Leaf]:
     return leaves
 
 
-def decoded(group: pq.RowGroupMetaData, n_columns: int, text: Sequence[int]) -> RowGroup:
-    """Decoded size of one row group: 8 bytes a value, and text columns as the file stores them uncompressed."""
-    size = BYTES_PER_VALUE * group.num_rows * n_columns + sum(group.column(i).total_uncompressed_size for i in text)
+def decoded(group: pq.RowGroupMetaData, row_bytes: int, text: Sequence[int]) -> RowGroup:
+    """Decoded size of one row group: so many bytes a row, and text columns as the file stores them uncompressed."""
+    size = row_bytes * group.num_rows + sum(group.column(i).total_uncompressed_size for i in text)
     return RowGroup(group.num_rows, size)
 
 

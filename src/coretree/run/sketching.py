@@ -11,23 +11,25 @@ from coretree.coreset.cells import build as build_cells
 from coretree.coreset.class_sketches import sketch_classes
 from coretree.coreset.comoments import comoments
 from coretree.coreset.priority import sketch
+from coretree.coreset.quotas import Quotas
 from coretree.coreset.residuals import residual_scores
 from coretree.coreset.rfactor import rfactor
 from coretree.coreset.rows import Float, Index, uniforms
-from coretree.coreset.scores import PilotState, robust_scores, softmax_terms, uniform_scores
+from coretree.coreset.scores import PilotState, robust_scores, uniform_scores
 from coretree.coreset.second_moments import Summary
+from coretree.coreset.softmax_terms import softmax_terms
 from coretree.coreset.totals import Totals, hessian_rows, thinning, totals_at
 from coretree.data.columns import Coded, Columns, Level, take_rows
 from coretree.data.encode import class_codes, design, global_codes
-from coretree.tree.node import AnySketch, Node
+from coretree.tree.node import AnySketch, Capacity, Node
 from coretree.tree.recipe import Recipe
 
 Ids = npt.NDArray[np.uint64]
 Array = npt.NDArray[Any]
 
 
-def sketch_rows(recipe: Recipe, columns: Columns, ids: Ids) -> Node:
-    """Node of one chunk of training rows, without their profile."""
+def sketch_rows(recipe: Recipe, columns: Columns, ids: Ids, capacity: Capacity) -> Node:
+    """Node of one chunk of training rows, without their profile; ``capacity`` is that of its sketches."""
     payload = stored_columns(columns, recipe)
     # sums that are said to be exact, and bounds, are those of the rows that a model will see
     exact = recipe.exact != "no" or recipe.cells > 0
@@ -47,7 +49,10 @@ def sketch_rows(recipe: Recipe, columns: Columns, ids: Ids) -> Node:
         profile=None,
         rows=np.bincount(live, minlength=n_classes).astype(np.int64),
         counts=np.bincount(codes, base, minlength=n_classes).astype(np.float64),
-        sketches={name: _sketch(recipe, name, ids, codes, scores[name], payload, base) for name in recipe.objectives},
+        sketches={
+            name: _sketch(recipe, name, capacity(name), ids, codes, scores[name], payload, base)
+            for name in recipe.objectives
+        },
         totals=totals,
         moments=exact_moments(recipe, X[:, 1:], y, codes, base),
         cells=build_cells(X[:, 1:], recipe.cells, base, scatter=recipe.scatter) if recipe.cells else None,
@@ -73,18 +78,25 @@ def _at_pilot(
 ) -> tuple[Float, Totals]:
     """Scores and totals at a pilot; scores only where a sketch, or the softmax's thinned Hessian, needs them."""
     enough = hessian_rows(pilot)
-    terms = softmax_terms(X, y, pilot) if pilot.loss == "softmax" else None
     wanted = name in recipe.objectives or enough is not None
+    terms = softmax_terms(X, y, pilot, base, scored=wanted) if pilot.loss == "softmax" else None
     scores = robust_scores(X, y, pilot, terms=terms) if wanted else np.zeros(0)
     thin = None if enough is None else thinning(uniforms(ids, recipe.seed, "hessian"), scores, enough)
     return scores, totals_at(X, y, base, pilot, thin=thin, terms=terms)
 
 
 def _sketch(
-    recipe: Recipe, name: str, ids: Ids, codes: Index, scores: Float, payload: dict[str, Array], base: Float | None
+    recipe: Recipe,
+    name: str,
+    capacity: int | Quotas,
+    ids: Ids,
+    codes: Index,
+    scores: Float,
+    payload: dict[str, Array],
+    base: Float | None,
 ) -> AnySketch:
     u = uniforms(ids, recipe.seed, name)
-    capacity, strata = recipe.leaf_capacity(name), recipe.keeping.strata(name, codes)
+    strata = recipe.keeping.strata(name, codes)
 
     def rows(kept: Index) -> dict[str, Array]:
         return {k: take_rows(a, kept) if a.ndim == 2 else a[kept] for k, a in payload.items()}

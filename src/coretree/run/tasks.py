@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,16 +13,12 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from coretree.coreset.pilot import pilot_scores
-from coretree.coreset.priority import Sketch, sketch
 from coretree.coreset.quotas import KEEP_ALL
 from coretree.coreset.rows import row_ids, uniforms
-from coretree.data.clean import CleanRules, clean
-from coretree.data.columns import Coded, Columns, class_rows, grouped, take_rows
+from coretree.data.clean import Cleaner, CleanRules, clean
+from coretree.data.columns import Coded, Columns, grouped
 from coretree.data.dataset import Dataset, leaf_chunks
-from coretree.data.moments import standardised
-from coretree.data.prepare import PrepareRules
-from coretree.data.profile import Level, Profile, label_from_text, label_order, merge_profiles, numeric_block, profile
+from coretree.data.profile import Level, Profile, label_from_text, label_order, merge_profiles, numeric_block
 from coretree.data.read import Chunk
 from coretree.data.scan import Leaf
 from coretree.data.schema import Schema
@@ -31,6 +27,7 @@ from coretree.errors import MissingObjectError
 from coretree.run.frontier import Job
 from coretree.run.settings import Settings
 from coretree.run.sketching import Ids, sketch_rows
+from coretree.run.surveying import profile_of, survey_rows
 from coretree.tree.manifest import StoredObject, name_of_leaf
 from coretree.tree.node import Node, Survey
 from coretree.tree.plan import JSON, digest
@@ -51,17 +48,24 @@ class Reading:
         """As a dataset describes it."""
         return cls(data.schema, data.clean, data.selection)
 
-    def rows(self, leaf: Leaf, frame: pd.DataFrame | None) -> Iterator[tuple[Columns, Ids]]:
-        """Clean rows of the leaf that are on this side, chunk by chunk, with their identities."""
+    def rows(self, leaf: Leaf, frame: pd.DataFrame | None, *, grouped: bool = False) -> Iterator[tuple[Columns, Ids]]:
+        """Clean rows of the leaf that are on this side, chunk by chunk, with their identities.
+
+        ``grouped`` rows lie class by class, in the order of the labels, so that every class is a slice.
+        """
         for chunk in leaf_chunks(leaf, self.schema, frame):
-            columns = clean(chunk, self.schema, self.clean)
-            ids, mask = self.select(columns)
+            cleaner = Cleaner(chunk, self.schema, self.clean)
+            roles = cleaner.roles()
+            ids, mask = self.select(roles)
             if leaf.erased:
                 left = ~np.isin(ids, np.array(leaf.erased, np.uint64))
                 mask = left if mask is None else mask & left
-            if mask is not None:
-                columns, ids = columns.take(mask), ids[mask]
-            yield columns, ids
+            if mask is not None and not mask.all():
+                kept = np.flatnonzero(mask)
+                roles, ids = roles.at(kept), ids[kept]
+            if grouped:
+                roles, ids = by_class(roles, ids)
+            yield cleaner.features(roles), ids
 
     def select(self, columns: Columns) -> tuple[Ids, npt.NDArray[np.bool_] | None]:
         """Identities of clean rows, and the mask of those on this side (None: all of them)."""
@@ -135,7 +139,7 @@ class SurveyWork:
         if job.leaf is None:
             found = self.merge([self.get(child) for child in job.children])
         else:
-            parts = [self.survey(*rows) for rows in self.reading.rows(job.leaf, frame)]
+            parts = [self.survey(*rows) for rows in self.reading.rows(job.leaf, frame, grouped=True)]
             found = self.merge(parts or [self.survey(*self.reading.no_rows(job.leaf))])
             if self.settings.passes == 1:
                 found = found.reduced(self.leaf_size, self._keep_all)
@@ -157,32 +161,8 @@ class SurveyWork:
         return KEEP_ALL if label in self._keep_all else self.settings.size
 
     def survey(self, columns: Columns, ids: Ids) -> Survey:
-        """One chunk."""
-        columns, ids = by_class(columns, ids)
-        block = numeric_block(columns)
-        found = profile_of(columns, block, self.settings.prepare)
-        if not len(columns):
-            return Survey(found, {})
-        codes, labels = _classes(columns)
-        scores = pilot_scores(standardised(block, found.moments), codes, len(labels))
-        alone = self.settings.passes == 1
-        purposes = {"pilot": scores, "uniform": np.ones(len(ids))} if alone else {"pilot": scores}
-        sketches: dict[str, dict[Level | None, Sketch]] = {name: {} for name in ("pilot", "uniform")}
-        positions = np.arange(len(columns))
-        for name, score in purposes.items():
-            u = uniforms(ids, self.settings.seed, name)
-            for rows, label in zip(class_rows(codes, len(labels)), labels, strict=True):
-                index = positions[rows]
-                if len(index):
-                    sketches[name][label] = sketch(
-                        ids[rows],
-                        score[rows],
-                        partial(_raw_rows, columns, index),
-                        self._capacity(label) if alone else max(1, self.pilot_rows // len(labels)),
-                        uniforms=u[rows],
-                        base=None if columns.weights is None else columns.weights[rows],
-                    )
-        return Survey(found, sketches["pilot"], sketches["uniform"])
+        """One chunk, best of grouped rows."""
+        return survey_rows(columns, ids, self.settings, self.pilot_rows, self._capacity)
 
 
 @dataclass(frozen=True)
@@ -210,12 +190,12 @@ class NodeWork:
     def leaf(self, recipe: Recipe, leaf: Leaf, frame: pd.DataFrame | None) -> Node:
         """Node of a leaf's rows on this side of the split."""
         seen, parts, profiles = self._seen(leaf), [], []
-        for rows in self._rows(leaf, frame):
-            columns, ids = by_class(*rows)  # as in pass 1: sums taken in another order have other bits
-            parts.append(sketch_rows(recipe, columns, ids))
+        capacity = recipe.chunk_capacity(seen)
+        for columns, ids in self._rows(leaf, frame):
+            parts.append(sketch_rows(recipe, columns, ids, capacity))
             if self.survey is not None and seen is None:
                 profiles.append(profile_of(columns, numeric_block(columns), recipe.preparation.rules))
-        node = parts[0] if len(parts) == 1 else Node.merge(parts, recipe.leaf_capacity)
+        node = parts[0] if len(parts) == 1 else Node.merge(parts, capacity)
         if profiles:
             seen = merge_profiles(profiles)
         keeping = recipe.keeping
@@ -224,7 +204,7 @@ class NodeWork:
 
     def _rows(self, leaf: Leaf, frame: pd.DataFrame | None) -> Iterator[tuple[Columns, Ids]]:
         empty = True
-        for rows in self.reading.rows(leaf, frame):
+        for rows in self.reading.rows(leaf, frame, grouped=True):  # as in pass 1: another order of sums, other bits
             empty = False
             yield rows
         if empty:
@@ -238,11 +218,6 @@ class NodeWork:
             return read_survey(self.store, leaf_name(leaf, self.survey)).profile
         except MissingObjectError:
             return None
-
-
-def profile_of(columns: Columns, block: npt.NDArray[Any], rules: PrepareRules) -> Profile:
-    """Statistics of one chunk, as far as the rules need them."""
-    return profile(columns, block, exact_quantiles=rules.exact_quantiles, numeric_frequent=rules.numeric_frequent)
 
 
 def read_survey(store: Store, name: str) -> Survey:
@@ -270,29 +245,3 @@ def by_class(columns: Columns, ids: Ids) -> tuple[Columns, Ids]:
     target = Coded(found.recode({label: i for i, label in enumerate(levels)}, -1), levels)
     order = grouped(target.codes)
     return replace(columns, target=target).at(order), ids[order]
-
-
-def _classes(columns: Columns) -> tuple[npt.NDArray[Any], tuple[Level | None, ...]]:
-    if isinstance(columns.target, Coded):
-        return columns.target.codes, columns.target.levels
-    return np.zeros(len(columns), dtype=np.int32), (None,)
-
-
-def _raw_rows(columns: Columns, among: npt.NDArray[Any], kept: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
-    """Rows as pass 1 keeps them: categories by value, since no global codes exist yet."""
-    index = among[kept]
-    out: dict[str, npt.NDArray[Any]] = {
-        "numbers": take_rows(columns.numbers, index),
-        "times": take_rows(columns.times, index),
-    }
-    features = [f for f in columns.schema.features if f.kind == "categorical"]
-    for j, (feature, coded) in enumerate(zip(features, columns.categories, strict=True)):
-        levels = np.array(
-            [*coded.levels, None if feature.is_text else np.nan], dtype=object if feature.is_text else np.float64
-        )
-        out[f"category{j}"] = levels[coded.codes[index]]
-    if columns.target is not None and not isinstance(columns.target, Coded):
-        out["y"] = columns.target[index]
-    if columns.seconds is not None:
-        out["seconds"] = columns.seconds[index]
-    return out

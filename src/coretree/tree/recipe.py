@@ -16,11 +16,11 @@ from coretree.coreset.scores import PilotState
 from coretree.data.clean import CleanRules
 from coretree.data.columns import Level
 from coretree.data.prepare import Preparation
-from coretree.data.profile import label_from_text, label_text
+from coretree.data.profile import Profile, label_from_text, label_text
 from coretree.data.schema import Schema
 from coretree.data.split import Split
 from coretree.tree.codec import decode, encode
-from coretree.tree.node import Arrays, by_prefix, prefixed
+from coretree.tree.node import Arrays, Capacity, by_prefix, prefixed
 from coretree.tree.objectives import POOLED, POOLED_OF, Keeping
 from coretree.tree.plan import digest
 from coretree.tree.store import Store
@@ -114,6 +114,21 @@ class Recipe:
     def leaf_capacity(self, objective: str) -> int | Quotas:
         """Capacity of a sketch in a leaf's chunks."""
         return self.keeping.leaf_capacity(objective, self.size, self.leaf_size)
+
+    def chunk_capacity(self, seen: Profile | None) -> Capacity:
+        """The same for chunks of one leaf: what the whole leaf will keep, where the rows of its classes are known."""
+        if seen is None or self.classes is None or self.schema.id is not None:  # an id may repeat: fewer rows are left
+            return self.leaf_capacity
+        rows = [seen.by_class[label].n_rows if label in seen.by_class else 0 for label in self.classes]
+
+        def known(objective: str) -> int | Quotas:
+            limits, strata = self.leaf_capacity(objective), self.keeping.strata(objective, np.arange(len(rows)))
+            if strata is None:
+                return limits
+            held = np.minimum(np.bincount(strata, rows, minlength=len(np.atleast_1d(limits))).astype(np.int64), limits)
+            return np.minimum(limits, self.keeping.leaf_quotas(objective, held.tolist(), self.leaf_size))
+
+        return known
 
     def metadata(self) -> dict[str, Any]:
         """Everything but the arrays, as plain data."""
