@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from coretree.data.clean import CleanRules
 from coretree.data.columns import Coded, Columns
+from coretree.data.levels import codes_and_values
 from coretree.data.schema import Feature, Roles, Schema
 from coretree.errors import ConfigError, DataError
 from sample_data import MIXED, cleaned, mixed_frame
@@ -235,3 +236,23 @@ def test_times_that_are_none_are_refused() -> None:
 def test_unknown_rules_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"clean.infinite='drop' is unknown; use 'missing' or 'fail'"):
         CleanRules(infinite="drop")  # type: ignore[arg-type]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.sampled_from([pa.int8(), pa.uint8(), pa.int32(), pa.int64(), pa.uint64()]).flatmap(
+        lambda kind: st.tuples(
+            st.just(kind),
+            st.lists(st.integers(0, 255), min_size=1, max_size=30),
+            st.sampled_from([0, 1 << 40, 2**64 - 256]),
+        )
+    )
+)
+def test_close_integers_are_coded_as_any_others(drawn: tuple[pa.DataType, list[int], int]) -> None:
+    kind, numbers, offset = drawn
+    low = -128 if kind == pa.int8() else offset if kind == pa.uint64() else min(offset, 1 << 40) * (kind == pa.int64())
+    column = pa.chunked_array([pa.array([v + low for v in numbers], kind)] * 2)
+    close, hashed = codes_and_values(column), codes_and_values(column.dictionary_encode())
+    for codes, found in (close, hashed):
+        assert [found[c] for c in codes] == [v + low for v in numbers] * 2
+    assert sorted(close[1]) == sorted(hashed[1])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from coretree.data import moments as module
-from coretree.data.moments import Moments, moments
+from coretree.data.moments import Moments, grouped_moments, moments
 from coretree.data.standardised import standardised
 
 Floats = npt.NDArray[np.float64]
@@ -201,6 +201,20 @@ def test_wrong_arguments_say_what_must_hold() -> None:
         moments(np.ones((2, 1)), [1.0, -1.0])
     with pytest.raises(ValueError, match="of 1 and of 2 columns"):
         Moments.empty(1) + Moments.empty(2)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
+@pytest.mark.parametrize("piece", [7, 100, 100_000])
+def test_groups_are_each_summarised_alone(monkeypatch: pytest.MonkeyPatch, dtype: Any, piece: int) -> None:
+    monkeypatch.setattr(module, "PIECE_ROWS", piece)
+    rng = np.random.default_rng(4)
+    X = (rng.normal(size=(500, 4)) * 1000 + np.repeat([0.0, 1e6, -5.0, 3.0], [1, 199, 250, 50])[:, None]).astype(dtype)
+    if dtype != np.int64:
+        X[rng.random(X.shape) < 0.2] = np.nan
+        X[200:450, 2] = np.nan
+    starts = np.array([0, 1, 200, 450])
+    for found, own in zip(grouped_moments(np.asfortranarray(X), starts), np.split(X, starts[1:]), strict=True):
+        assert_close(found, moments(own.astype(np.float64), np.ones(len(own))))  # weights take another road
 
 
 @pytest.mark.slow

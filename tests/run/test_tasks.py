@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +10,19 @@ import pandas as pd
 import pytest
 from distributed.protocol import deserialize_bytes, serialize_bytes
 
-from coretree import Dataset
+from coretree import CoresetTree, Dataset, ThreadExecutor
+from coretree.coreset.rows import row_ids
+from coretree.data.columns import Coded
+from coretree.data.schema import Roles
 from coretree.run.frontier import Job
 from coretree.run.settings import Settings
-from coretree.run.tasks import Reading, SurveyWork
+from coretree.run.surveying import survey_rows
+from coretree.run.tasks import NodeWork, Reading, SurveyWork, leaf_name
 from coretree.tree.local_store import LocalStore
 from coretree.tree.node import Survey
 from coretree.tree.store import MemoryStore, node_key
 from generated import opened, sales, write_files
+from sample_data import cleaned
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +108,63 @@ def test_pilot_rows_are_shared_among_classes(data: Dataset) -> None:
         sample = sketch.finalise()
         assert len(sample.weights) == 30
         assert set(pd.unique(sample.rows["category0"])) <= {"red", "green", "blue", "grey", None}
+
+
+def test_grouped_rows_are_the_same_rows_class_by_class(data: Dataset) -> None:
+    train, _ = data.split(test=0.25)
+    for side in (data, train):
+        reading = Reading.of(side)
+        for leaf in side.scan.leaves:
+            for (plain, ids), (sorted_rows, sorted_ids) in zip(
+                reading.rows(leaf, None), reading.rows(leaf, None, grouped=True), strict=True
+            ):
+                assert isinstance(sorted_rows.target, Coded)
+                assert sorted_rows.target.levels == ("no", "yes")
+                assert (np.diff(sorted_rows.target.codes) >= 0).all()
+                order = np.argsort(ids)[np.argsort(np.argsort(sorted_ids))]
+                assert np.array_equal(ids[order], sorted_ids)
+                assert np.array_equal(plain.numbers[order], sorted_rows.numbers, equal_nan=True)
+                assert np.array_equal(plain.times[order], sorted_rows.times, equal_nan=True)
+                assert np.array_equal(plain.categories[0].codes[order], sorted_rows.categories[0].codes)
+                assert plain.changes == sorted_rows.changes
+
+
+@pytest.mark.parametrize("budgets", [{}, {0: 40}, {0: "all"}])
+def test_a_leaf_keeps_the_same_rows_whether_or_not_its_classes_are_known(
+    tmp_path: Path, budgets: dict[int, int | str]
+) -> None:
+    data = opened(write_files(tmp_path, sales(1500), files=1, group_rows=300), leaf_bytes=1 << 20)
+    tree = CoresetTree(size=1000).build(data, client=ThreadExecutor(1))
+    recipe = replace(tree.recipe_, leaf_size=90, budgets=budgets)
+    store = MemoryStore()
+    store.put(recipe.key, recipe.to_bytes())
+    reading, (leaf,) = Reading.of(data), data.scan.leaves
+    assert len(leaf.row_groups) == 5
+    first = SurveyWork(reading, tree.settings, 400, 90, store)
+    unknown = NodeWork(reading, recipe.name, store, first.name).leaf(recipe, leaf, None)
+    first(Job(leaf_name(leaf, first.name), leaf), None)
+    known = NodeWork(reading, recipe.name, store, first.name).leaf(recipe, leaf, None)
+    assert known.to_bytes() == unknown.to_bytes()
+    with pytest.MonkeyPatch.context() as patch:  # nor does it matter what later chunks know of earlier ones
+        patch.setattr("coretree.run.tasks.smallest_keys", lambda seen, part: {})
+        assert NodeWork(reading, recipe.name, store, first.name).leaf(recipe, leaf, None).to_bytes() == known.to_bytes()
+    if not budgets:  # otherwise the test would prove nothing
+        assert np.sum(recipe.chunk_capacity(known.profile)("balanced")) < np.sum(recipe.leaf_capacity("balanced"))
+
+
+def test_pilot_candidates_stand_for_all_rows() -> None:
+    rng = np.random.default_rng(0)
+    n, kept = 6000, 20
+    y = np.sort(rng.random(n) < 0.05).astype(int)
+    columns = cleaned({"x": rng.normal(size=n), "y": y}, Roles(target="y", task="classification"))
+    totals = []
+    for seed in range(60):
+        ids = row_ids("a", 0, np.arange(n))
+        found = survey_rows(columns, ids, Settings(100, seed=seed), 2 * kept, lambda _: 0)
+        samples = [found.pilots[label].finalise() for label in (0, 1)]
+        assert [len(s.weights) for s in samples] == [kept, kept]
+        assert samples[0].base.min() > 1  # most rows were left out before any was scored
+        totals.append([s.weights.sum() for s in samples])
+    error = np.std(totals, axis=0) / np.sqrt(len(totals))
+    assert (np.abs(np.mean(totals, axis=0) - np.bincount(y)) < 4 * error).all()
+    assert (error < 0.05 * np.bincount(y)).all()

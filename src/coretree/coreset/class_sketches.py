@@ -106,6 +106,7 @@ def sketch_classes(
     uniforms: npt.NDArray[np.float64],
     score: npt.ArrayLike | None = None,
     base: npt.ArrayLike | None = None,
+    ceilings: Sequence[float] | None = None,
 ) -> ClassSketches:
     """Sketch one partition, each class for itself.
 
@@ -121,6 +122,8 @@ def sketch_classes(
     uniforms : ndarray of float64, shape (n,)
     score, base : array_like, shape (n,), optional
         Default: 1.
+    ceilings : sequence of float, optional
+        One a class, as for :func:`~coretree.coreset.priority.sketch`.
 
     Returns
     -------
@@ -148,10 +151,11 @@ def sketch_classes(
     scores = np.ones(n) if score is None else np.asarray(score, np.float64)
     weights = None if base is None else np.asarray(base, np.float64)
     parts = []
-    for at, capacity in zip(members(own, K), capacities, strict=True):
+    for at, capacity, ceiling in zip(members(own, K), capacities, ceilings or [np.inf] * K, strict=True):
         own_base = None if weights is None else weights[at]
         own_rows = partial(_payload, rows, np.arange(n)[at] if isinstance(at, slice) else at)
-        parts.append(sketch(ids[at], scores[at], own_rows, capacity, uniforms=uniforms[at], base=own_base))
+        u = uniforms[at]
+        parts.append(sketch(ids[at], scores[at], own_rows, capacity, uniforms=u, base=own_base, ceiling=ceiling))
     return ClassSketches(tuple(parts))
 
 

@@ -141,8 +141,9 @@ def sketch(
     *,
     uniforms: npt.NDArray[np.float64],
     base: npt.ArrayLike | None = None,
+    ceiling: float = np.inf,
 ) -> Sketch:
-    """Sketch one partition; payload is copied only for the rows that are kept.
+    """Sketch one partition in O(n); payload is copied only for the rows that are kept.
 
     Parameters
     ----------
@@ -158,6 +159,8 @@ def sketch(
         Numbers in (0, 1) from the identities (:func:`coretree.coreset.rows.uniforms`).
     base : array_like, shape (n,), optional
         Weight a row brings along, >= 0; rows of weight 0 stand for nothing and vanish. Default: 1.
+    ceiling : float
+        Rows with a larger key are left out: others are known to come before them.
 
     Returns
     -------
@@ -168,10 +171,6 @@ def sketch(
     ValueError
         If lengths differ, or a base or score is negative, not finite, or (score) zero; names the first.
 
-    Notes
-    -----
-    Expected cost O(n): partition by rank, then a sort of capacity + 1 keys.
-
     Examples
     --------
     >>> from coretree.coreset.rows import row_ids, uniforms
@@ -181,8 +180,7 @@ def sketch(
     >>> len(sample.weights), bool((s + s).keys.tolist() == s.keys.tolist())
     (100, True)
     """
-    n = len(ids)
-    weight = None if base is None else np.asarray(base, np.float64)
+    n, weight = len(ids), None if base is None else np.asarray(base, np.float64)
     scores, u = np.asarray(score, np.float64), np.asarray(uniforms, np.float64)
     if capacity < 0:
         raise ValueError(f"sketch: the capacity must not be negative; found {capacity}")
@@ -192,6 +190,8 @@ def sketch(
     if not callable(rows) and n_rows(rows) != n:
         raise ValueError(f"sketch: rows must have {n} rows, one an id; found {n_rows(rows)}")
     keys, among = _keys(u, scores, weight)
+    if ceiling < np.inf:
+        among = np.flatnonzero(keys <= ceiling)
     kept = _smallest(np.asarray(ids, np.uint64), keys, among, capacity + 1)
     payload = rows(kept) if callable(rows) else take(rows, kept)
     held = np.ones(len(kept)) if weight is None else weight[kept]
@@ -220,7 +220,7 @@ def merge(sketches: Sequence[Sketch], *, capacity: int | None = None) -> Sketch:
         If there is no sketch or their columns differ.
     """
     if not sketches:
-        raise ValueError("merge: at least one sketch is needed, since an empty list says nothing about the columns")
+        raise ValueError("merge: at least one sketch is needed: an empty list says nothing about the columns")
     full = [s for s in sketches if len(s)]
     if not full:
         return _pick(sketches[0], np.arange(0), min(s.capacity for s in sketches) if capacity is None else capacity)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 from coretree.coreset.cells import build as build_cells
 from coretree.coreset.class_sketches import sketch_classes
 from coretree.coreset.comoments import comoments
-from coretree.coreset.priority import sketch
+from coretree.coreset.priority import Sketch, sketch
 from coretree.coreset.quotas import Quotas
 from coretree.coreset.residuals import residual_scores
 from coretree.coreset.rfactor import rfactor
@@ -28,8 +29,15 @@ Ids = npt.NDArray[np.uint64]
 Array = npt.NDArray[Any]
 
 
-def sketch_rows(recipe: Recipe, columns: Columns, ids: Ids, capacity: Capacity) -> Node:
-    """Node of one chunk of training rows, without their profile; ``capacity`` is that of its sketches."""
+Ceilings = Mapping[str, list[Float]]
+"""Smallest keys that the chunks of a leaf have brought so far: of each sketch, a list of one or of one a class."""
+
+
+def sketch_rows(recipe: Recipe, columns: Columns, ids: Ids, capacity: Capacity, seen: Ceilings | None = None) -> Node:
+    """Node of one chunk of training rows, without their profile.
+
+    ``capacity`` is that of its sketches; rows that cannot enter them beside those of earlier chunks are left out.
+    """
     payload = stored_columns(columns, recipe)
     # sums that are said to be exact, and bounds, are those of the rows that a model will see
     exact = recipe.exact != "no" or recipe.cells > 0
@@ -50,7 +58,7 @@ def sketch_rows(recipe: Recipe, columns: Columns, ids: Ids, capacity: Capacity) 
         rows=np.bincount(live, minlength=n_classes).astype(np.int64),
         counts=np.bincount(codes, base, minlength=n_classes).astype(np.float64),
         sketches={
-            name: _sketch(recipe, name, capacity(name), ids, codes, scores[name], payload, base)
+            name: _sketch(recipe, name, capacity(name), ids, codes, scores[name], payload, base, seen)
             for name in recipe.objectives
         },
         totals=totals,
@@ -94,6 +102,7 @@ def _sketch(
     scores: Float,
     payload: dict[str, Array],
     base: Float | None,
+    seen: Ceilings | None,
 ) -> AnySketch:
     u = uniforms(ids, recipe.seed, name)
     strata = recipe.keeping.strata(name, codes)
@@ -101,9 +110,22 @@ def _sketch(
     def rows(kept: Index) -> dict[str, Array]:
         return {k: take_rows(a, kept) if a.ndim == 2 else a[kept] for k, a in payload.items()}
 
+    limits = np.atleast_1d(capacity).tolist()
+    keys = [np.zeros(0)] * len(limits) if seen is None or name not in seen else seen[name]
+    ceilings = [float(own[k]) if len(own) > k else np.inf for own, k in zip(keys, limits, strict=True)]
     if strata is None:
-        return sketch(ids, scores, rows, int(capacity), uniforms=u, base=base)
-    return sketch_classes(ids, strata, rows, capacity, uniforms=u, score=scores, base=base)
+        return sketch(ids, scores, rows, limits[0], uniforms=u, base=base, ceiling=ceilings[0])
+    return sketch_classes(ids, strata, rows, capacity, uniforms=u, score=scores, base=base, ceilings=ceilings)
+
+
+def smallest_keys(seen: Ceilings, part: Node) -> Ceilings:
+    """The same after another chunk."""
+    out = {}
+    for name, found in part.sketches.items():
+        own = [found] if isinstance(found, Sketch) else list(found.parts)
+        before = seen.get(name, [np.zeros(0)] * len(own))
+        out[name] = [np.sort(np.append(keys, s.keys))[: s.capacity + 1] for keys, s in zip(before, own, strict=True)]
+    return out
 
 
 def exact_moments(

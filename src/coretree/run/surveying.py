@@ -19,11 +19,16 @@ from coretree.data.standardised import standardised
 from coretree.run.settings import Settings
 from coretree.tree.node import Survey
 
-CANDIDATES = 4  # rows of a class that are scored for each row that a pilot keeps of a chunk
+CANDIDATES = 4  # rows of a class that are scored for each row that a pilot keeps of a leaf
 
 
 def survey_rows(
-    columns: Columns, ids: Ids, settings: Settings, pilot_rows: int, capacity: Callable[[Level | None], int]
+    columns: Columns,
+    ids: Ids,
+    settings: Settings,
+    pilot_rows: int,
+    capacity: Callable[[Level | None], int],
+    leaf_rows: int = 0,
 ) -> Survey:
     """Profile and sketches of one chunk of training rows; rows that are grouped by class are not copied.
 
@@ -36,6 +41,8 @@ def survey_rows(
         Shared by the classes that the chunk holds.
     capacity : callable
         Rows of a class in either sketch, where this pass is the only one.
+    leaf_rows : int
+        Rows of the leaf, where the chunk is only a part of it: the parts share the work that a leaf is worth.
     """
     block = numeric_block(columns)
     found = profile_of(columns, block, settings.prepare)
@@ -50,7 +57,8 @@ def survey_rows(
         return Survey(found, pilots, _sketches(columns, ids, np.ones(len(ids)), u, columns.weights, capacity))
     kept = max(1, pilot_rows // len(labels))
     u = uniforms(ids, settings.seed, "pilot")
-    index, share = _candidates(codes, len(labels), u, CANDIDATES * kept)
+    wanted = max(kept, CANDIDATES * kept * len(columns) // max(leaf_rows, len(columns)))
+    index, share = _candidates(codes, len(labels), u, wanted)
     some = columns.at(index)
     scores = pilot_scores(standardised(numeric_block(some), found.moments), codes[index], len(labels))
     base = (1.0 if some.weights is None else some.weights) / share

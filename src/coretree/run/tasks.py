@@ -26,7 +26,7 @@ from coretree.data.split import Split, kept
 from coretree.errors import MissingObjectError
 from coretree.run.frontier import Job
 from coretree.run.settings import Settings
-from coretree.run.sketching import Ids, sketch_rows
+from coretree.run.sketching import Ceilings, Ids, sketch_rows, smallest_keys
 from coretree.run.surveying import profile_of, survey_rows
 from coretree.tree.manifest import StoredObject, name_of_leaf
 from coretree.tree.node import Node, Survey
@@ -139,7 +139,8 @@ class SurveyWork:
         if job.leaf is None:
             found = self.merge([self.get(child) for child in job.children])
         else:
-            parts = [self.survey(*rows) for rows in self.reading.rows(job.leaf, frame, grouped=True)]
+            n = job.leaf.n_rows
+            parts = [self.survey(*rows, n) for rows in self.reading.rows(job.leaf, frame, grouped=True)]
             found = self.merge(parts or [self.survey(*self.reading.no_rows(job.leaf))])
             if self.settings.passes == 1:
                 found = found.reduced(self.leaf_size, self._keep_all)
@@ -160,9 +161,9 @@ class SurveyWork:
     def _capacity(self, label: Level | None) -> int:
         return KEEP_ALL if label in self._keep_all else self.settings.size
 
-    def survey(self, columns: Columns, ids: Ids) -> Survey:
+    def survey(self, columns: Columns, ids: Ids, leaf_rows: int = 0) -> Survey:
         """One chunk, best of grouped rows."""
-        return survey_rows(columns, ids, self.settings, self.pilot_rows, self._capacity)
+        return survey_rows(columns, ids, self.settings, self.pilot_rows, self._capacity, leaf_rows)
 
 
 @dataclass(frozen=True)
@@ -191,8 +192,11 @@ class NodeWork:
         """Node of a leaf's rows on this side of the split."""
         seen, parts, profiles = self._seen(leaf), [], []
         capacity = recipe.chunk_capacity(seen)
+        keys: Ceilings = {}
         for columns, ids in self._rows(leaf, frame):
-            parts.append(sketch_rows(recipe, columns, ids, capacity))
+            parts.append(sketch_rows(recipe, columns, ids, capacity, keys))
+            if recipe.schema.id is None:  # an id may repeat, and then fewer rows come before another
+                keys = smallest_keys(keys, parts[-1])
             if self.survey is not None and seen is None:
                 profiles.append(profile_of(columns, numeric_block(columns), recipe.preparation.rules))
         node = parts[0] if len(parts) == 1 else Node.merge(parts, capacity)

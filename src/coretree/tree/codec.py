@@ -67,13 +67,15 @@ def encode(arrays: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, JSON])
     >>> arrays["weights"].tolist(), metadata
     ([1.5, 2.0], {'n_rows': 3})
     """
-    fields, columns = [], []
-    for name in sorted(arrays):
-        values = _to_arrow(name, arrays[name])
-        offsets = pa.py_buffer(np.array([0, len(values)], np.int64))  # pa.array would import pandas, half a second
-        column = pa.LargeListArray.from_buffers(pa.large_list(values.type), 1, [None, offsets], children=[values])
-        columns.append(column)
-        fields.append(pa.field(name, column.type, metadata={"shape": canonical_json(arrays[name].shape)}))
+    names = sorted(arrays)
+    every = [_to_arrow(name, arrays[name]) for name in names]
+    fields = [_field(name, values.type, arrays[name].shape) for name, values in zip(names, every, strict=True)]
+    # pa.array would import pandas, half a second
+    offsets = pa.py_buffer(np.array([(0, len(values)) for values in every], np.int64).reshape(-1))
+    columns = [
+        pa.LargeListArray.from_buffers(field.type, 1, [None, offsets.slice(16 * i, 16)], children=[values])
+        for i, (field, values) in enumerate(zip(fields, every, strict=True))
+    ]
     facts = {"coretree.format": str(FORMAT), "coretree.metadata": canonical_json(metadata)}
     batch = pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields, metadata=facts))
     sink = pa.BufferOutputStream()
@@ -167,6 +169,12 @@ def _to_arrow(name: str, array: npt.NDArray[Any]) -> Any:
         )
     # from_buffers, not pa.array: the bits of a NaN survive, and none of them becomes a null
     return pa.Array.from_buffers(_TO_ARROW[flat.dtype], flat.size, [None, pa.py_buffer(flat)])
+
+
+@lru_cache(maxsize=4096)
+def _field(name: str, kind: Any, shape: tuple[int, ...]) -> Any:
+    """A column's name, type and shape; remembered, since the nodes of a tree are alike."""
+    return pa.field(name, pa.large_list(kind), metadata={"shape": canonical_json(shape)})
 
 
 @lru_cache(maxsize=1024)
