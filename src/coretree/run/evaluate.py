@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -122,8 +121,8 @@ def evaluate_all(
     found = run_over_leaves(data, work, "evaluate", client, progress)
     out = {}
     for name, model in judged.items():
-        total = sum((each[name].tally for each in found[1:]), found[0][name].tally)
-        unseen = sum((Counter(each[name].unseen) for each in found), Counter())
+        counted = sum((each[name] for each in found[1:]), found[0][name])
+        total, unseen = counted.tally, counted.unseen
         check_known(unseen, total.n_rows, model.classes, data.scan.where)
         if total.n_rows == 0:
             raise EmptyDataError(f"{data.scan.where}: no row to evaluate on is left after cleaning and splitting.")

@@ -42,8 +42,12 @@ class Ladder:
     exact: bool
     calibrated: bool
     models: Mapping[int, CoresetModel]
-    cores: Mapping[int, Coreset]
     seconds: float
+
+    @property
+    def cores(self) -> dict[int, Coreset]:
+        """What each was fitted on."""
+        return {m: model.coreset_ for m, model in self.models.items()}
 
     @property
     def largest(self) -> int:
@@ -203,7 +207,6 @@ def climb(
             once,
             sketch in tree.totals_,
             {m: fit._taking(done[m][0], core, tree, transformer) for m, (fit, core) in fits.items()},
-            {m: core for m, (_, core) in fits.items()},
             sum(seconds for _, seconds in done.values()),
         )
     return found
@@ -243,12 +246,8 @@ def _fitted(
         FitJob(f"fit-{i:04d}", task=task, what=f"model '{name}' on {m:,} rows")
         for i, ((name, m), task) in enumerate(tasks.items())
     ]
-
-    def done(_: Job, n_done: int, total: int) -> None:
-        if progress is not None:
-            progress("compare", n_done, total)
-
-    results = executor.run(jobs, fit_timed, None, done)
+    told = None if progress is None else lambda _, done, total: progress("compare", done, total)
+    results = executor.run(jobs, fit_timed, None, told)
     return {key: results[job.name] for key, job in zip(tasks, jobs, strict=True)}
 
 
