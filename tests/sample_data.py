@@ -86,10 +86,11 @@ def frame_columns(frame: pd.DataFrame, roles: Roles, rules: CleanRules | None = 
     return schema, clean(Chunk(table, "rows", 0, 0), schema, rules or CleanRules())
 
 
-def profiled(parts: Sequence[Columns], rules: PrepareRules | None = None) -> Profile:
+def profiled(parts: Sequence[Columns], rules: PrepareRules | None = None, *, class_moments: bool = False) -> Profile:
     """Pass 1 over cleaned chunks."""
     rules = rules or PrepareRules()
     options = {"exact_quantiles": rules.exact_quantiles, "numeric_frequent": rules.numeric_frequent}
+    options["class_moments"] = class_moments
     return merge_profiles([profile(part, numeric_block(part), **options) for part in parts])
 
 

@@ -44,7 +44,8 @@ def assert_same(a: Profile, b: Profile) -> None:
     assert a.labels == b.labels
     assert (a.n_rows, a.n_thin) == (b.n_rows, b.n_thin)
     assert a.weight == pytest.approx(b.weight, rel=1e-12)
-    for x, y in [(a.by_class[k], b.by_class[k]) for k in a.labels] + [(a.target, b.target), (a.seconds, b.seconds)]:
+    of_classes = [(a.by_class[k], b.by_class[k]) for k in a.labels]
+    for x, y in [*of_classes, (a.moments, b.moments), (a.target, b.target), (a.seconds, b.seconds)]:
         assert x.n_rows == y.n_rows
         np.testing.assert_allclose(x.count, y.count, rtol=1e-12)
         np.testing.assert_allclose(x.mean, y.mean, rtol=1e-12)
@@ -65,12 +66,13 @@ def assert_same(a: Profile, b: Profile) -> None:
 @given(
     st.lists(st.integers(0, ROWS), max_size=4),
     st.sampled_from([{"target": "y"}, {"target": "a"}, {"target": "y", "weight": "w"}]),
+    st.booleans(),
 )
-def test_merging_is_one_pass(cuts: list[int], roles: dict[str, str]) -> None:
+def test_merging_is_one_pass(cuts: list[int], roles: dict[str, str], class_moments: bool) -> None:
     columns = whole(**roles)
     at = [0, *sorted(cuts), ROWS]
-    parts = [profiled([cut(columns, a, b)], RULES) for a, b in pairwise(at)]
-    one = profiled([columns], RULES)
+    parts = [profiled([cut(columns, a, b)], RULES, class_moments=class_moments) for a, b in pairwise(at)]
+    one = profiled([columns], RULES, class_moments=class_moments)
     changes = one.changes  # parts share the whole chunk's counts here: they are tested with the cleaning
     right = parts[0] if len(parts) == 1 else parts[0] + merge_profiles(parts[1:])
     for merged in (merge_profiles(parts), reduce(add, parts), right):
@@ -79,8 +81,13 @@ def test_merging_is_one_pass(cuts: list[int], roles: dict[str, str]) -> None:
 
 
 def test_storage_is_exact() -> None:
-    for roles in ({"target": "y"}, {"target": "a"}, {}):
-        one = profiled([whole(**roles)], RULES)
+    for roles, class_moments in (
+        ({"target": "y"}, True),
+        ({"target": "y"}, False),
+        ({"target": "a"}, False),
+        ({}, False),
+    ):
+        one = profiled([whole(**roles)], RULES, class_moments=class_moments)
         two = Profile.from_state(one.state())
         assert_same(one, two)
         assert one.changes == two.changes
@@ -93,12 +100,14 @@ def test_storage_is_exact() -> None:
 
 def test_moments_are_those_of_the_rows() -> None:
     frame = mixed_frame(ROWS)
-    one = profiled([frame_columns(frame, MIXED)[1]])
+    one, bare = (profiled([frame_columns(frame, MIXED)[1]], class_moments=asked) for asked in (True, False))
     a = frame["a"].replace(np.inf, np.nan)
     assert one.moments.mean[0] == pytest.approx(a.mean(), rel=1e-12)
+    assert bare.moments.mean[0] == pytest.approx(a.mean(), rel=1e-12)
     for label in (0, 1):
         assert one.by_class[label].mean[0] == pytest.approx(a[frame.y == label].mean(), rel=1e-12)
-        assert one.by_class[label].n_rows == (frame.y == label).sum()
+        assert one.by_class[label].n_rows == bare.by_class[label].n_rows == (frame.y == label).sum()
+        assert (one + bare).by_class[label].n_features == bare.by_class[label].n_features == 0
     assert one.frequent[0].count("x") == (frame.c == "x").sum()
     assert one.frequent[0].n_missing == frame.c.isna().sum()
     assert one.frequent[1].count(5.0) == (frame.k == 5).sum()

@@ -101,7 +101,7 @@ def test_work_travels(data: Dataset, tmp_path: Path) -> None:
 
 
 def test_pilot_rows_are_shared_among_classes(data: Dataset) -> None:
-    work = SurveyWork(Reading.of(data), Settings(100), 60, 100, MemoryStore())
+    work = SurveyWork(Reading.of(data), Settings(100), 100, 60, MemoryStore())
     (survey, *_) = [work.survey(*rows) for rows in work.reading.rows(data.scan.leaves[0], None)]
     assert sorted(map(str, survey.pilots)) == ["no", "yes"]
     for sketch in survey.pilots.values():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -66,6 +66,11 @@ class Moments:
     def empty(cls, p: int) -> Self:
         """Return the moments of no rows of p columns: the identity of ``+``."""
         return cls(0, 0.0, np.zeros(p), np.zeros(p), np.zeros(p), np.full(p, np.inf), np.full(p, -np.inf))
+
+    @property
+    def without_columns(self) -> Self:
+        """The rows and their weight alone."""
+        return replace(self.empty(0), n_rows=self.n_rows, weight=self.weight)
 
     @property
     def n_features(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, reduce
+from functools import reduce
 from operator import add
 from typing import Any, Self
 
@@ -13,16 +13,18 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from coretree.data.categories import DistinctCount, HeavyHitters, distinct_count, heavy_hitters
-from coretree.data.columns import Changes, Coded, Columns, class_rows, take_rows
+from coretree.data.class_moments import MAX_CLASSES, class_moments_of, joined
+from coretree.data.class_moments import pack as pack_moments
+from coretree.data.class_moments import unpack as unpack_moments
+from coretree.data.columns import Changes, Coded, Columns, take_rows
 from coretree.data.columns import Level as Level
 from coretree.data.digest_arrays import pack, unpack
-from coretree.data.moments import Moments, grouped_moments, moments
+from coretree.data.moments import Moments, moments
 from coretree.data.quantiles import Digest, digest, digests, merge
 from coretree.data.schema import Schema
 from coretree.data.times import datetime_parts, part_names
 from coretree.errors import TargetError
 
-MAX_CLASSES = 1000
 # Rows a chunk contributes to summaries that only describe the data (quantiles nobody asked for, distinct counts).
 THIN_ROWS = 8192
 THIN_DELTA = 250  # groups of a digest that only describes
@@ -60,8 +62,11 @@ class Profile:
     ----------
     changes : Changes
         What cleaning dropped or changed.
+    moments : Moments
+        Of the numeric features.
     by_class : mapping of label to Moments
-        Moments of the numeric features for each class; one entry, ``None``, where the target is a quantity.
+        Rows and weight of each class; one entry, ``None``, where the target is a quantity. With the moments of the
+        numeric features in the class where they were asked for (``class_moments``), else of no columns.
     quantiles : tuple of Digest
         One per numeric feature; of every row where ``exact_quantiles``, else of a thinned sample.
     frequent : tuple of HeavyHitters
@@ -77,6 +82,7 @@ class Profile:
     """
 
     changes: Changes
+    moments: Moments
     by_class: Mapping[Level | None, Moments]
     quantiles: tuple[Digest, ...]
     frequent: tuple[HeavyHitters, ...]
@@ -85,11 +91,6 @@ class Profile:
     seconds: Moments
     n_thin: int = 0
     target_quantiles: Digest = field(default_factory=Digest.empty)
-
-    @cached_property
-    def moments(self) -> Moments:
-        """Moments of the numeric features over all classes."""
-        return sum((self.by_class[k] for k in self.labels), Moments.empty(len(self.quantiles)))
 
     @property
     def labels(self) -> tuple[Level | None, ...]:
@@ -115,9 +116,9 @@ class Profile:
         out: State = {"n_thin": np.array(self.n_thin), **_prefix("changes", self.changes.state())}
         labels = self.labels
         out["labels"] = np.array([label_text(k) for k in labels], dtype=object)
-        out |= _prefix("quantiles", pack(self.quantiles))
+        out |= _prefix("quantiles", pack(self.quantiles)) | _prefix("moments", self.moments.state())
+        out |= _prefix("classes", pack_moments([self.by_class[k] for k in labels]))
         parts: dict[str, Sequence[Any]] = {
-            "class": [self.by_class[k] for k in labels],
             "frequent": self.frequent,
             "distinct": self.distinct,
             "ends": (self.target, self.seconds),
@@ -140,9 +141,12 @@ class Profile:
             return tuple(kind.from_state(grouped[f"{name}{i}"]) for i in range(int(state[f"n_{name}"])))
 
         target, seconds = many("ends", Moments)
+        # of old, moments of the classes alone were stored, each on its own
+        classes = unpack_moments(grouped["classes"]) if "classes" in grouped else many("class", Moments)
         return cls(
             changes=Changes.from_state(grouped.get("changes", {})),
-            by_class=dict(zip(map(label_from_text, state["labels"]), many("class", Moments), strict=True)),
+            moments=Moments.from_state(grouped["moments"]) if "moments" in grouped else _added(classes),
+            by_class=dict(zip(map(label_from_text, state["labels"]), classes, strict=True)),
             quantiles=tuple(unpack(grouped["quantiles"])),
             frequent=many("frequent", HeavyHitters),
             distinct=many("distinct", DistinctCount),
@@ -154,7 +158,14 @@ class Profile:
         )
 
 
-def profile(columns: Columns, block: npt.NDArray[Any], *, exact_quantiles: bool, numeric_frequent: bool) -> Profile:
+def profile(
+    columns: Columns,
+    block: npt.NDArray[Any],
+    *,
+    exact_quantiles: bool,
+    numeric_frequent: bool,
+    class_moments: bool = False,
+) -> Profile:
     """Statistics of one cleaned chunk of training rows.
 
     Parameters
@@ -167,14 +178,18 @@ def profile(columns: Columns, block: npt.NDArray[Any], *, exact_quantiles: bool,
         Digest every row, because a rule needs the quantiles (median, clipping, robust scaling).
     numeric_frequent : bool
         Count frequent values of numeric features too (most frequent value as fill).
+    class_moments : bool
+        Gather the moments of the numeric features in each class; cheapest where rows lie class by class.
     """
     thin = _thin(len(columns))
     coded = [_dictionary(c) for c in columns.categories]
     weights = columns.weights
     quantity = columns.target if isinstance(columns.target, np.ndarray) else None
+    by_class = class_moments_of(columns, block if class_moments else block[:, :0])
     return Profile(
         changes=columns.changes,
-        by_class=_by_class(columns, block),
+        moments=_added([*by_class.values()] or [moments(block)]) if class_moments else moments(block, weights),
+        by_class=by_class,
         quantiles=tuple(digests(block) if exact_quantiles else digests(take_rows(block, thin), THIN_DELTA)),
         frequent=tuple(heavy_hitters(a) for a in coded)
         + (
@@ -202,29 +217,6 @@ def _thin(n: int) -> npt.NDArray[np.intp]:
     return np.asarray(np.minimum(start + scatter.astype(np.intp), n - 1), dtype=np.intp)
 
 
-def _by_class(columns: Columns, block: npt.NDArray[Any]) -> dict[Level | None, Moments]:
-    if not isinstance(columns.target, Coded):
-        return {None: moments(block, columns.weights)}
-    out: dict[Level | None, Moments] = {}
-    codes, weights = columns.target.codes, columns.weights
-    counts = np.bincount(codes, minlength=len(columns.target.levels))
-    if len(counts) > MAX_CLASSES:
-        raise TargetError(
-            f"{columns.path}: target '{columns.schema.target}' has {len(counts)} distinct values in one chunk, and "
-            f"{MAX_CLASSES} classes at most can be learned. "
-            'For a quantity, say task = "regression"; an identifier is no target.'
-        )
-    live = np.flatnonzero(counts)
-    if weights is None and len(live) and not (codes[1:] < codes[:-1]).any():  # grouped by class
-        found = grouped_moments(block, np.searchsorted(codes, live))
-        return {columns.target.levels[code]: m for code, m in zip(live.tolist(), found, strict=True)}
-    rows = class_rows(codes, len(counts))
-    for code in live.tolist():
-        own = rows[code]
-        out[columns.target.levels[code]] = moments(take_rows(block, own), None if weights is None else weights[own])
-    return out
-
-
 def _dictionary(coded: Coded) -> pa.Array:
     levels = pa.array(list(coded.levels)) if coded.levels else pa.array([], pa.string())
     return pa.DictionaryArray.from_arrays(pa.array(coded.codes, mask=coded.codes < 0), levels)
@@ -250,7 +242,8 @@ def merge_profiles(parts: Sequence[Profile]) -> Profile:
         )
     return Profile(
         changes=_added([part.changes for part in parts]),
-        by_class={k: _added([part.by_class[k] for part in parts if k in part.by_class]) for k in labels},
+        moments=_added([part.moments for part in parts]),
+        by_class={k: joined([part.by_class[k] for part in parts if k in part.by_class]) for k in labels},
         quantiles=tuple(merge(column) for column in zip(*(part.quantiles for part in parts), strict=True)),
         frequent=tuple(_added(column) for column in zip(*(part.frequent for part in parts), strict=True)),
         distinct=tuple(_added(column) for column in zip(*(part.distinct for part in parts), strict=True)),

@@ -35,6 +35,7 @@ from coretree.tree.store import SharedStore, Store, node_key, stored_nodes
 
 Progress = Callable[[str, int, int], None]
 PILOT_ROWS, PILOT_ROWS_A_COLUMN, MOST_PILOT_ROWS = 4_000, 50, 20_000
+PILOT_SLACK = 3  # a leaf keeps so many times its even share of them
 TYPICAL_LEVELS = 10  # of a categorical column, before anyone has seen it
 LEAF_SLACK = 1.5  # a leaf keeps so many times its even share of the root
 LEAST_LEAF_ROWS = 1_000
@@ -144,7 +145,11 @@ def survey_work(data: Dataset, settings: Settings, store: Store) -> SurveyWork:
         )
     columns = len(data.schema.numbers) + 3 * len(data.schema.times) + TYPICAL_LEVELS * len(data.schema.categories)
     rows = min(MOST_PILOT_ROWS, max(PILOT_ROWS, PILOT_ROWS_A_COLUMN * columns))
-    return SurveyWork(Reading.of(data), settings, rows, _leaf_size(data, settings), store)
+    if settings.passes == 1:
+        kept = _leaf_size(data, settings)
+    else:
+        kept = min(rows, max(LEAST_LEAF_ROWS, PILOT_SLACK * rows // max(1, len(data.scan.leaves))))
+    return SurveyWork(Reading.of(data), settings, rows, kept, store)
 
 
 def _leaf_size(data: Dataset, settings: Settings) -> int:

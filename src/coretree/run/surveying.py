@@ -30,7 +30,10 @@ def survey_rows(
     capacity: Callable[[Level | None], int],
     leaf_rows: int = 0,
 ) -> Survey:
-    """Profile and sketches of one chunk of training rows; rows that are grouped by class are not copied.
+    """Profile and sketches of one chunk of training rows.
+
+    Where this pass is the only one, every row is scored in its class: rows that are grouped by class are then not
+    copied.
 
     Parameters
     ----------
@@ -38,14 +41,14 @@ def survey_rows(
     ids : ndarray of uint64, shape (n,)
     settings : Settings
     pilot_rows : int
-        Shared by the classes that the chunk holds.
+        That the leaf keeps, shared by the classes that the chunk holds.
     capacity : callable
         Rows of a class in either sketch, where this pass is the only one.
     leaf_rows : int
         Rows of the leaf, where the chunk is only a part of it: the parts share the work that a leaf is worth.
     """
     block = numeric_block(columns)
-    found = profile_of(columns, block, settings.prepare)
+    found = profile_of(columns, block, settings.prepare, class_moments=settings.passes == 1)
     codes, labels = _classes(columns)
     if not len(columns):
         return Survey(found, {})
@@ -65,9 +68,17 @@ def survey_rows(
     return Survey(found, _sketches(some, ids[index], scores, u[index] / share, base, lambda _: kept))
 
 
-def profile_of(columns: Columns, block: npt.NDArray[Any], rules: PrepareRules) -> Profile:
+def profile_of(
+    columns: Columns, block: npt.NDArray[Any], rules: PrepareRules, *, class_moments: bool = False
+) -> Profile:
     """Statistics of one chunk, as far as the rules need them."""
-    return profile(columns, block, exact_quantiles=rules.exact_quantiles, numeric_frequent=rules.numeric_frequent)
+    return profile(
+        columns,
+        block,
+        exact_quantiles=rules.exact_quantiles,
+        numeric_frequent=rules.numeric_frequent,
+        class_moments=class_moments,
+    )
 
 
 def _candidates(codes: npt.NDArray[Any], n_classes: int, u: Float, wanted: int) -> tuple[Index, Float]:

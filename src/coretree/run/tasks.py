@@ -112,8 +112,8 @@ def leaf_name(leaf: Leaf, recipe: str) -> str:
 class SurveyWork:
     """Pass 1: profile and pilot rows of a leaf; merge of surveys.
 
-    ``pilot_rows`` are shared by the classes that a chunk holds. Where this pass is the only one, every class keeps
-    ``settings.size`` rows of both its sketches, a leaf ``leaf_size`` in all.
+    A leaf keeps ``leaf_size`` pilot rows, shared by the classes that it holds, a merge ``pilot_rows``. Where this pass
+    is the only one, every class keeps ``settings.size`` rows of both its sketches, a leaf ``leaf_size`` in all.
     """
 
     reading: Reading
@@ -131,8 +131,9 @@ class SurveyWork:
             self.reading.clean.to_dict(),
             None if split is None else split.to_dict(),
         ]
-        alone: JSON = [s.size, self.leaf_size, [list(pair) for pair in s.class_rows]] if s.passes == 1 else None
-        return digest("survey", reading, s.prepare.to_dict(), self.pilot_rows, s.seed, alone)
+        alone: JSON = [s.size, self.leaf_size, [list(pair) for pair in s.class_rows]]
+        kept = alone if s.passes == 1 else self.leaf_size
+        return digest("survey", reading, s.prepare.to_dict(), self.pilot_rows, s.seed, kept)
 
     def __call__(self, job: Job, frame: pd.DataFrame | None) -> StoredObject:
         """Carry one job out."""
@@ -140,10 +141,10 @@ class SurveyWork:
             found = self.merge([self.get(child) for child in job.children])
         else:
             n = job.leaf.n_rows
-            parts = [self.survey(*rows, n) for rows in self.reading.rows(job.leaf, frame, grouped=True)]
+            grouped = self.settings.passes == 1
+            parts = [self.survey(*rows, n) for rows in self.reading.rows(job.leaf, frame, grouped=grouped)]
             found = self.merge(parts or [self.survey(*self.reading.no_rows(job.leaf))])
-            if self.settings.passes == 1:
-                found = found.reduced(self.leaf_size, self._keep_all)
+            found = found.reduced(self.leaf_size, self._keep_all)
         return stored(self.store, job.name, found.to_bytes(), found.profile)
 
     def get(self, name: str) -> Survey:
@@ -152,18 +153,23 @@ class SurveyWork:
 
     def merge(self, parts: list[Survey]) -> Survey:
         """Merge in the given order."""
-        return Survey.merge(parts, self._capacity if self.settings.passes == 1 else None)
+        whole = Survey.merge(parts, self._capacity)
+        return whole if self.settings.passes == 1 else whole.reduced(self.pilot_rows, ())
 
     @property
     def _keep_all(self) -> frozenset[Level | None]:
-        return frozenset(label_from_text(k) for k, budget in self.settings.class_rows if budget == "all")
+        budgets = self.settings.class_rows if self.settings.passes == 1 else ()
+        return frozenset(label_from_text(k) for k, budget in budgets if budget == "all")
 
     def _capacity(self, label: Level | None) -> int:
+        """Rows of a class that a merge may keep."""
+        if self.settings.passes > 1:
+            return self.pilot_rows
         return KEEP_ALL if label in self._keep_all else self.settings.size
 
     def survey(self, columns: Columns, ids: Ids, leaf_rows: int = 0) -> Survey:
         """One chunk, best of grouped rows."""
-        return survey_rows(columns, ids, self.settings, self.pilot_rows, self._capacity, leaf_rows)
+        return survey_rows(columns, ids, self.settings, self.leaf_size, self._capacity, leaf_rows)
 
 
 @dataclass(frozen=True)
@@ -193,12 +199,14 @@ class NodeWork:
         seen, parts, profiles = self._seen(leaf), [], []
         capacity = recipe.chunk_capacity(seen)
         keys: Ceilings = {}
-        for columns, ids in self._rows(leaf, frame):
+        profiled = self.survey is not None and seen is None
+        for columns, ids in self._rows(leaf, frame, grouped=not profiled):
+            if profiled:  # in the order of pass 1: another order of sums, other bits
+                profiles.append(profile_of(columns, numeric_block(columns), recipe.preparation.rules))
+                columns, ids = by_class(columns, ids)
             parts.append(sketch_rows(recipe, columns, ids, capacity, keys))
             if recipe.schema.id is None:  # an id may repeat, and then fewer rows come before another
                 keys = smallest_keys(keys, parts[-1])
-            if self.survey is not None and seen is None:
-                profiles.append(profile_of(columns, numeric_block(columns), recipe.preparation.rules))
         node = parts[0] if len(parts) == 1 else Node.merge(parts, capacity)
         if profiles:
             seen = merge_profiles(profiles)
@@ -206,9 +214,9 @@ class NodeWork:
         node = node.reduced(lambda name, held: keeping.leaf_quotas(name, held, recipe.leaf_size))
         return replace(node, profile=seen)
 
-    def _rows(self, leaf: Leaf, frame: pd.DataFrame | None) -> Iterator[tuple[Columns, Ids]]:
+    def _rows(self, leaf: Leaf, frame: pd.DataFrame | None, *, grouped: bool) -> Iterator[tuple[Columns, Ids]]:
         empty = True
-        for rows in self.reading.rows(leaf, frame, grouped=True):  # as in pass 1: another order of sums, other bits
+        for rows in self.reading.rows(leaf, frame, grouped=grouped):
             empty = False
             yield rows
         if empty:
