@@ -13,7 +13,7 @@ from coretree.coreset.losses import loss_named
 from coretree.coreset.priority import Sample, sketch
 from coretree.coreset.quality import expected_excess, newton_direction
 from coretree.coreset.rows import row_ids, uniforms
-from coretree.coreset.scores import PilotState, balanced_scores, pilot_state, robust_scores
+from coretree.coreset.scores import PilotState, pilot_state, robust_scores
 from coretree.coreset.totals import Totals, totals_at
 
 Case = tuple[np.ndarray, np.ndarray, PilotState, Totals, Sample]
@@ -245,7 +245,7 @@ def test_without_a_pilot_nothing_is_claimed() -> None:
 def test_counts_only_gives_exact_classes() -> None:
     _, y, _, totals, _ = problem("softmax")
     ids = row_ids("a", 0, np.arange(8000))
-    score = balanced_scores(y, totals.counts)
+    score = (1.0 / totals.counts)[y]  # every class as often
     s = sketch(ids, score, {"at": np.arange(8000)}, 400, uniforms=uniforms(ids, 0, "balanced")).finalise()
     at = s.rows["at"]
     done = counts_only(s.weights, s.base, y[at], totals)

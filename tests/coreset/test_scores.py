@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from coretree.coreset.scores import PilotState, balanced_scores, pilot_state, robust_scores, uniform_scores
+from coretree.coreset.scores import PilotState, pilot_state, robust_scores
 
 LOSSES = ["logistic", "softmax", "squared", "squared_hinge", "hinge", "poisson", "gamma", "tweedie:1.5"]
 
@@ -115,13 +115,6 @@ def test_a_given_model_is_used_as_it_is() -> None:
     X, y, counts = problem("logistic")
     theta = np.arange(6.0) / 10
     assert np.array_equal(pilot_state(X, y, np.ones(4000), "logistic", counts, theta=theta).theta, theta)
-
-
-def test_balanced_and_uniform() -> None:
-    s = balanced_scores(np.array([0, 0, 0, 1, 2]), [3, 1, 1])
-    assert np.allclose([s[:3].sum(), s[3], s[4]], 1 / 3)
-    assert np.isfinite(balanced_scores(np.array([1]), [3, 0])).all()
-    assert uniform_scores(3).tolist() == [1, 1, 1]
 
 
 @pytest.mark.parametrize(("name", "counts"), [("logistic", [5]), ("squared", [3, 2]), ("softmax", [5])])

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coretree.data.categories import DistinctCount, HeavyHitters, distinct_count, heavy_hitters
+from coretree.data.categories import HeavyHitters, heavy_hitters
+from coretree.data.distinct import DistinctCount, distinct_count
 from coretree.errors import SchemaError
 
 laws = settings(max_examples=25, deadline=None)

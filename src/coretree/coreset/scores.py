@@ -29,7 +29,7 @@ from coretree.coreset.losses import Loss, loss_named
 from coretree.coreset.pilot import class_grams, fit_pilot
 from coretree.coreset.rows import Float, members
 from coretree.coreset.softmax_terms import SoftmaxTerms, joint_maps, softmax_terms
-from coretree.coreset.whiten import leverages, squared_lengths, whitener
+from coretree.coreset.whiten import squared_lengths, whitener
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +76,7 @@ class PilotState:
 
     @cached_property
     def joint_maps(self) -> list[tuple[Matrix, Matrix]]:
-        """Of a softmax: see :func:`~coretree.coreset.softmax_terms.joint_maps`."""
+        """What rows of each class are multiplied by: see :func:`~coretree.coreset.softmax_terms.joint_maps`."""
         return joint_maps(self)
 
     def codes(self, y: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
@@ -170,7 +170,7 @@ def pilot_state(
     if softmax:
         pull, lift = softmax_terms(A, y, draft).pull, np.fmin(length, 1.0)
     else:
-        pull, lift = _pull(A, y, draft, kind, length)
+        pull, lift = _pull(z, y, kind, length)
     norms = np.maximum([weights @ pull, weights @ lift], 1e-300)
     return PilotState(kind.name, draft.theta, lam, totals, *parts[:2], norms, spread)
 
@@ -204,7 +204,7 @@ def robust_scores(X: Matrix, y: npt.NDArray[Any], state: PilotState, *, terms: S
     Regression: 0.5 |r| sqrt(leverage) / S + 0.3 leverage / d + 0.2 / n.
     Hinge: 0.4 |g| sqrt(x'H^-1 x) / S + 0.4 h x'H^-1 x / S2 + 0.1 leverage in the class + 0.05 + 0.05.
     Leverages are capped by what they can be in the full data (1 in a class, 1 / h for the Hessian), so a level of a
-    category that the pilot never saw makes a row likely, not infinite. Cost: 2 d^2 multiply-adds a row.
+    category that the pilot never saw makes a row likely, not infinite. Cost: d^2 multiply-adds a row.
     """
     X, kind = as_floating(X), loss_named(state.loss)
     codes = state.codes(y)
@@ -220,19 +220,11 @@ def robust_scores(X: Matrix, y: npt.NDArray[Any], state: PilotState, *, terms: S
         found = softmax_terms(X, y, state) if terms is None else terms
         out = found.pull * (mix[0] / state.norms[0]) + a_feature * found.leverage + floor.take(codes)
     else:
-        length, pull, lift = (np.empty(len(X), X.dtype) for _ in range(3))
+        pull, lift, leverage = _lengths(X, y, codes, state, kind)
         with np.errstate(over="ignore", invalid="ignore"):
-            for part in blocks(len(X), block_rows(*state.hessian_whitener.shape)):
-                length[part] = squared_lengths(X[part], state.hessian_whitener)
-                pull[part], lift[part] = _pull(X[part], y[part], state, kind, length[part])
-            out = pull * (mix[0] / state.norms[0]) + floor.take(codes)
+            out = pull * (mix[0] / state.norms[0]) + a_feature * leverage + floor.take(codes)
             if mix[1]:
                 out += lift * (mix[1] / state.norms[1])
-            if kind.name == "squared":  # one matrix for all rows, and the Hessian's at that
-                out += a_feature * np.minimum(length, 1.0)
-            else:  # rows that are grouped by class are not copied
-                for rows, own in zip(members(codes, len(state.class_whiteners)), state.class_whiteners, strict=True):
-                    out[rows] += a_feature * np.minimum(leverages(X[rows], own), 1.0)
     bad = ~np.isfinite(out)
     if bad.any():
         raise ValueError(
@@ -242,39 +234,38 @@ def robust_scores(X: Matrix, y: npt.NDArray[Any], state: PilotState, *, terms: S
     return out
 
 
-def balanced_scores(y: npt.NDArray[Any], counts: npt.ArrayLike) -> Float:
-    """Score rows so that every class is expected equally often: 1 / (K n_c), for trees and forests.
-
-    Parameters
-    ----------
-    y : ndarray of int, shape (n,)
-    counts : array_like, shape (K,)
-        Base weight of each class in the full data.
-
-    Returns
-    -------
-    ndarray of float64, shape (n,)
-
-    Examples
-    --------
-    >>> balanced_scores(np.array([0, 0, 1]), [4, 1])
-    array([0.125, 0.125, 0.5  ])
-    """
-    totals = np.maximum(np.asarray(counts, np.float64).ravel(), 1.0)
-    return (1.0 / (len(totals) * totals))[np.asarray(y).astype(np.intp)]
-
-
 def uniform_scores(n: int) -> Float:
     """Score all rows alike: n ones."""
     return np.ones(n)
 
 
-def _pull(A: Matrix, y: npt.NDArray[Any], state: PilotState, kind: Loss, length: Matrix) -> tuple[Matrix, Matrix]:
-    """|g| sqrt(x'H^-1 x) and h x'H^-1 x of the rows of one block, given x'H^-1 x, in the rows' precision."""
-    z = margins(A, state.theta)
+def _lengths(
+    X: Matrix, y: npt.NDArray[Any], codes: npt.NDArray[np.intp], state: PilotState, kind: Loss
+) -> npt.NDArray[Any]:
+    """|g| sqrt(x'H^-1 x), h x'H^-1 x and the leverage in the class, at most 1, of each row: shape (3, n).
+
+    One product a block of rows; rows that are grouped by class are not copied.
+    """
+    out = np.empty((3, len(X)), X.dtype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for own, joint in zip(members(codes, len(state.class_whiteners)), state.joint_maps, strict=True):
+            A, t = X[own], y[own]
+            maps, mix = (a.astype(X.dtype) for a in joint)
+            found = np.empty((3, len(A)), X.dtype)
+            for part in blocks(len(A), block_rows(*maps.shape)):
+                products = maps @ A[part].T
+                length, leverage = mix @ np.square(products[1:], out=products[1:])
+                found[:2, part] = _pull(products[0], t[part], kind, length)
+                found[2, part] = np.fmin(leverage, X.dtype.type(1))
+            out[:, own] = found
+    return out
+
+
+def _pull(z: Matrix, y: npt.NDArray[Any], kind: Loss, length: Matrix) -> tuple[Matrix, Matrix]:
+    """|g| sqrt(x'H^-1 x) and h x'H^-1 x of rows with margin z, given x'H^-1 x, in the rows' precision."""
     h = kind.curvature(z, y)
     if kind.name != "hinge":  # its h is a kernel, no curvature of anything
-        length = np.fmin(length, 1.0 / np.maximum(h, A.dtype.type(1e-12)))
+        length = np.fmin(length, 1.0 / np.maximum(h, z.dtype.type(1e-12)))
     return np.abs(kind.slope(z, y)) * np.sqrt(length), h * length
 
 

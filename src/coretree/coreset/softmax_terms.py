@@ -107,7 +107,7 @@ def softmax_terms(
 
 
 def joint_maps(state: PilotState) -> list[tuple[Matrix, Matrix]]:
-    """What rows of each class are multiplied by, and the mix (2, m) of the squares of what comes out.
+    """What rows of each class are multiplied by, and the mix (2, m) of the squares of what comes out after the margins.
 
     The mix gives x'M^-1 x and x'G^-1 x. One basis V whitens for both matrices: M^-1 = V V', G^-1 = V diag(s) V'
     (the singular vectors of W_M^-1 W_G); sketched whiteners of wide data are not square and stand side by side.

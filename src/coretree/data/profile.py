@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from coretree.data.categories import DistinctCount, HeavyHitters, distinct_count, heavy_hitters
+from coretree.data.categories import HeavyHitters, heavy_hitters
 from coretree.data.class_moments import MAX_CLASSES, class_moments_of, joined
 from coretree.data.class_moments import pack as pack_moments
 from coretree.data.class_moments import unpack as unpack_moments
 from coretree.data.columns import Changes, Coded, Columns, take_rows
 from coretree.data.columns import Level as Level
 from coretree.data.digest_arrays import pack, unpack
+from coretree.data.distinct import DistinctCount, distinct_count
 from coretree.data.moments import Moments, moments
 from coretree.data.quantiles import Digest, digest, digests, merge
 from coretree.data.schema import Schema
