@@ -18,6 +18,7 @@ Rows: TypeAlias = Mapping[str, npt.NDArray[Any]]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX1, _MIX2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_BLOCK = 1 << 15  # words that are mixed while they are in the cache
 
 
 def n_rows(rows: Rows) -> int:
@@ -122,13 +123,18 @@ def splitmix64(x: npt.ArrayLike) -> Ids:
     True
     """
     with np.errstate(over="ignore"):
-        z = np.array(x, np.uint64)  # the only copy: everything below works in it
-        z += _GOLDEN
-        shifted = np.empty_like(z)
-        for shift, factor in ((30, _MIX1), (27, _MIX2), (31, None)):
-            z ^= np.right_shift(z, np.uint64(shift), out=shifted)
-            if factor is not None:
-                z *= factor
+        z = np.array(
+            x, np.uint64, order="C"
+        )  # the only copy: everything below works in it, while a block is in the cache
+        flat, room = z.reshape(-1), np.empty(min(z.size, _BLOCK), np.uint64)
+        for start in range(0, len(flat), _BLOCK):
+            part = flat[start : start + _BLOCK]
+            shifted = room[: len(part)]
+            part += _GOLDEN
+            for shift, factor in ((30, _MIX1), (27, _MIX2), (31, None)):
+                part ^= np.right_shift(part, np.uint64(shift), out=shifted)
+                if factor is not None:
+                    part *= factor
         return z
 
 
