@@ -168,3 +168,26 @@ def test_pilot_candidates_stand_for_all_rows() -> None:
     error = np.std(totals, axis=0) / np.sqrt(len(totals))
     assert (np.abs(np.mean(totals, axis=0) - np.bincount(y)) < 4 * error).all()
     assert (error < 0.05 * np.bincount(y)).all()
+
+
+@pytest.mark.parametrize("order", ["shuffled", "by class", "by size"])
+def test_leaves_shorter_than_the_root_give_pilots_of_every_class_in_any_order(order: str, tmp_path: Path) -> None:
+    frame = sales(1600).drop(columns="weight")
+    frame.loc[frame.index % 20 == 0, "sold"] = "maybe"
+    if order != "shuffled":
+        frame = frame.sort_values("sold" if order == "by class" else "b")
+    data = opened(write_files(tmp_path / "d", frame, files=8, group_rows=200), weight=None, leaf_bytes=1)
+    counts, held = frame["sold"].value_counts(), []
+    for seed in range(12):
+        work = SurveyWork(Reading.of(data), Settings(100, seed=seed), 120, 60, MemoryStore())
+        for i, leaf in enumerate(data.scan.leaves):
+            work(Job(str(i), leaf), None)
+        names = tuple(str(i) for i in range(len(data.scan.leaves)))
+        assert all(sum(len(s.finalise().weights) for s in work.get(name).pilots.values()) <= 60 for name in names)
+        work(Job("root", None, names), None)
+        found = {label: sketch.finalise().weights for label, sketch in work.get("root").pilots.items()}
+        assert set(found) == set(counts.index)
+        assert 60 <= sum(map(len, found.values())) <= 120
+        held.append([found[label].sum() for label in counts.index])
+    error = np.std(held, axis=0, ddof=1) / np.sqrt(len(held))
+    assert (np.abs(np.mean(held, axis=0) - counts.to_numpy()) <= 4 * error + 1e-9).all()
