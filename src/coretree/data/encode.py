@@ -38,11 +38,11 @@ def global_codes(columns: Columns, preparation: Preparation) -> I32:
 
 def raw_codes(rows: Blocks, preparation: Preparation) -> I32:
     """The same for rows whose categories are kept by value, in arrays ``category0``, ``category1`` and so on."""
-    out = np.full((len(rows["numbers"]), len(preparation.categories)), -1, dtype=np.int32)
+    out = np.empty((len(rows["numbers"]), len(preparation.categories)), dtype=np.int32)
     for j, column in enumerate(preparation.categories):
-        place = {level: i for i, level in enumerate(column.levels)}
         values = rows[f"category{j}"]
-        out[:, j] = [-1 if v is None or v != v else place.get(v, len(column.levels)) for v in values]
+        place = pd.Index(np.array(column.levels, values.dtype)).get_indexer(values)
+        out[:, j] = np.where(pd.isna(values), -1, np.where(place < 0, len(column.levels), place))
     return out
 
 
@@ -93,7 +93,6 @@ def design(blocks: Blocks, preparation: Preparation, dtype: DesignType = "float6
         parts = datetime_parts(np.asarray(times[:, t], dtype=np.float64))
         for i in range(parts.shape[1]):
             _number(out, p + 3 * t + i, parts[:, i], preparation, place)
-    out[:, at:] = 0
     for j, plan in enumerate(preparation.encoded):
         at = _category(out, at, codes[:, j], plan, preparation.rules.categorical == "onehot")
     return out
@@ -134,7 +133,10 @@ def _number(
         column[missing] = (prep.fill[j] - center) / spread
     if (j, True) in place:
         i = prep.flagged.index(j)
-        np.divide(missing - prep.flag_center[i], prep.flag_spread[i], out=out[:, place[j, True]], casting="same_kind")
+        there, absent = (np.array([0.0, 1.0]) - prep.flag_center[i]) / prep.flag_spread[i]
+        flag = out[:, place[j, True]]
+        flag[:] = there
+        flag[missing] = absent
 
 
 def _category(out: npt.NDArray[Any], at: int, codes: npt.NDArray[Any], plan: CategoryPlan, onehot: bool) -> int:
@@ -143,7 +145,8 @@ def _category(out: npt.NDArray[Any], at: int, codes: npt.NDArray[Any], plan: Cat
     for_missing = plan.levels.index(plan.missing) if plan.missing in plan.levels else n_levels
     place = np.where(codes < 0, for_missing, codes)
     if onehot:
-        out[np.arange(len(out)), at + place] = 1
+        for level in range(n_levels + 1):  # a column at a time: scattered ones would cost three times as much
+            out[:, at + level] = place == level
         return at + n_levels + 1
     out[:, at] = np.where(place == n_levels, -1, place)
     return at + 1
