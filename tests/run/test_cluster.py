@@ -13,9 +13,19 @@ from typing import Any
 import dask
 import pytest
 from distributed import Client, LocalCluster
+from sklearn.linear_model import LogisticRegression
 
 from contracts import ExecutorContract
-from coretree import CoresetClassifier, CoresetTree, ThreadExecutor, evaluate, local_cluster, open_store, predict
+from coretree import (
+    CoresetClassifier,
+    CoresetSearchCV,
+    CoresetTree,
+    ThreadExecutor,
+    evaluate,
+    local_cluster,
+    open_store,
+    predict,
+)
 from coretree.data.scan import Leaf
 from coretree.errors import ClusterError, MemoryPlanError, PartitionError, SchedulerError, StoreError
 from coretree.run.cluster import connect
@@ -126,6 +136,30 @@ def test_fit_evaluate_and_predict_on_processes_equal_those_here(
     assert evaluate(model, test, client=processes).metrics == evaluate(model, test).metrics
     n = predict(model, test, out=tmp_path / "out", client=processes)
     assert n == evaluate(model, test).n_rows
+
+
+def test_a_search_on_processes_finds_what_one_here_does_though_workers_die(
+    folder: Path, processes: DaskExecutor
+) -> None:
+    train = opened(folder)
+    tree = CoresetTree(size=600).build(train, client=ThreadExecutor(2))
+    pids, found, results = list(processes.client.run(os.getpid).values()), [], []
+
+    def kill_one(stage: str, done: int, total: int) -> None:
+        if done == 1 and pids:
+            os.kill(pids.pop(), signal.SIGKILL)
+
+    for executor, progress in ((ThreadExecutor(2), None), (processes, kill_one)):
+        grid = {"C": [1e-4, 1e-2, 1.0], "fit_intercept": [True, False]}
+        search = CoresetSearchCV(
+            LogisticRegression(max_iter=500), grid, tree=tree, cv=3, validate="full", client=executor
+        )
+        found.append(search.fit(train, progress=progress))
+        results.append({k: repr(list(v)) for k, v in search.cv_results_.items() if "_time" not in k})
+    assert not pids  # one died among the trials, one in the pass over all rows
+    processes.client.wait_for_workers(2, timeout=30)
+    assert results[0] == results[1]
+    assert (found[0].best_estimator_.estimator_[-1].coef_ == found[1].best_estimator_.estimator_[-1].coef_).all()
 
 
 def test_an_address_is_connected_to_once(processes: DaskExecutor) -> None:
