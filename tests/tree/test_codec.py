@@ -106,16 +106,45 @@ def test_metadata_is_json() -> None:
 
 
 def test_any_arrow_reader_reads_it_as_it_is() -> None:
-    data = encode(SMALL, {"n_rows": 3})
+    large = np.arange(6000.0).reshape(2, 3000)
+    data = encode({**SMALL, "Y": SMALL["X"][:1], "large": large}, {"n_rows": 3})
     table = pa.ipc.open_stream(io.BytesIO(data)).read_all()
     assert table.num_rows == 1
-    assert table.column_names == sorted(SMALL)
-    assert table.column("X").to_pylist() == [[0, 1, 2, 3, 4, 5]]
-    assert table.column("kept").to_pylist() == [[True, False, True]]
-    assert table.column("labels").to_pylist() == [["yes", None, "né"]]
-    assert json.loads(table.schema.field("X").metadata[b"shape"]) == [2, 3]
-    assert json.loads(table.schema.metadata[b"coretree.metadata"]) == {"n_rows": 3}
-    assert table.schema.metadata[b"coretree.format"] == b"1"
+    assert table.column_names == ["f4", "b1", "O", "large", "i8"]
+    assert table.column("f4").to_pylist() == [[0, 1, 2, 3, 4, 5, 0, 1, 2]]
+    assert table.column("b1").to_pylist() == [[True, False, True]]
+    assert table.column("O").to_pylist() == [["yes", None, "né"]]
+    assert table.column("large").to_pylist() == [large.ravel().tolist()]
+    facts = table.schema.metadata
+    shapes = [
+        [["X", [2, 3]], ["Y", [1, 3]]],
+        [["kept", [3]]],
+        [["labels", [3]]],
+        [["large", [2, 3000]]],
+        [["n_rows", []]],
+    ]
+    assert json.loads(facts[b"coretree.arrays"]) == shapes
+    assert json.loads(facts[b"coretree.metadata"]) == {"n_rows": 3}
+    assert facts[b"coretree.format"] == b"2"
+
+
+def test_many_small_arrays_cost_few_bytes() -> None:
+    many = {f"{i:02d}": np.full(3, float(i)) for i in range(99)}
+    apart = sum(len(encode({name: array}, {})) for name, array in many.items())
+    assert len(encode(many, {})) < 0.1 * apart
+
+
+def test_an_array_may_have_the_name_of_a_shared_column() -> None:
+    arrays = {
+        "": np.arange(9000.0),
+        "f8": np.arange(5000.0),
+        "i4": np.zeros(5000),
+        "x": np.ones(2),
+        "y": np.ones((1, 2)),
+    }
+    back, _ = decode(encode(arrays, {}), where="test")
+    assert list(back) == sorted(arrays)
+    assert all(same(back[name], arrays[name]) for name in arrays)
 
 
 def test_the_trailer_is_the_checksum_of_the_stream() -> None:
@@ -157,9 +186,12 @@ def test_damage_says_where_and_what_to_do() -> None:
         decode(b"<html>", where="flights.tree/nodes/ab")
 
 
+@pytest.mark.parametrize("version", ["1", "2"])
 @pytest.mark.parametrize("table", [{}, {"a": [1]}, {"a": [[1.0, 2.0]]}, {"a": [[[1]]]}, {"a": []}])
-def test_a_sealed_stranger_is_refused(table: dict[str, Any]) -> None:
-    facts = {"coretree.format": "1", "coretree.metadata": "{}"} if table else {"coretree.format": "1"}
+def test_a_sealed_stranger_is_refused(table: dict[str, Any], version: str) -> None:
+    facts = {"coretree.format": version, "coretree.arrays": '[[["a", [3]]]]'} | (
+        {"coretree.metadata": "{}"} if table else {}
+    )
     batch = pa.RecordBatch.from_pydict(table).replace_schema_metadata(facts)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as writer:
@@ -173,13 +205,13 @@ def test_a_sealed_stranger_is_refused(table: dict[str, Any]) -> None:
 
 def test_another_format_is_named() -> None:
     stream = encode(SMALL, {})[:-TRAILER_BYTES]
-    assert FORMAT == 1
+    assert FORMAT == 2
     key = stream.index(b"coretree.format")
     at = (
-        stream.rindex(b"1\0\0\0", 0, key) if b"1\0\0\0" not in stream[key : key + 40] else stream.index(b"1\0\0\0", key)
+        stream.rindex(b"2\0\0\0", 0, key) if b"2\0\0\0" not in stream[key : key + 40] else stream.index(b"2\0\0\0", key)
     )
-    newer = stream[:at] + b"2" + stream[at + 1 :]
-    with pytest.raises(StoreError, match="format '2', but this version of coretree reads format 1") as caught:
+    newer = stream[:at] + b"3" + stream[at + 1 :]
+    with pytest.raises(StoreError, match="format '3', but this version of coretree reads format 2 and older") as caught:
         decode(reseal(newer), where="test")
     assert not isinstance(caught.value, DamagedNodeError)
 
@@ -208,6 +240,8 @@ def test_the_first_format_is_read_for_good() -> None:
     assert metadata == {"n_rows": 3}
     assert list(arrays) == sorted(SMALL)
     assert all(same(arrays[name], SMALL[name]) for name in SMALL)
+    again, _ = decode(encode(arrays, metadata), where="test")
+    assert all(same(again[name], SMALL[name]) for name in SMALL)
 
 
 WRITTEN = (

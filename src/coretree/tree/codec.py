@@ -3,14 +3,15 @@
 The format, open to any Arrow reader (``pyarrow.ipc.open_stream`` reads it as it is)::
 
     Arrow IPC stream    one record batch of one row, buffers compressed with lz4
-                        a column per array, in the order of their names: a large_list of the array's values in C order
-                        field metadata   "shape"               JSON list of int
+                        columns of type large_list: the values in C order of one array, or of all small arrays of a type
                         schema metadata  "coretree.format"     this format's version
+                                         "coretree.arrays"     JSON: of each column, [name, shape] of its arrays
                                          "coretree.metadata"   canonical JSON
     trailer, 40 bytes   b"coretree", then the sha256 of everything before the trailer
 
 Nothing is parsed before the checksum holds: a flipped bit inside a buffer would otherwise be a silent difference, and
-one inside the flatbuffers an undefined one.
+one inside the flatbuffers an undefined one. A column costs ten times what a small array does, and a node has a hundred
+small arrays: so they share columns. In format 1 each had its own, with its "shape" in the field metadata.
 """
 
 from __future__ import annotations
@@ -18,8 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,9 @@ import pyarrow as pa
 from coretree.errors import DamagedNodeError, StoreError
 from coretree.tree.plan import JSON, canonical_json
 
-FORMAT = 1
+FORMAT = 2
+READ = ("1", "2")
+SMALL_BYTES = 8 << 10  # arrays up to this share a column
 MAGIC = b"coretree"
 TRAILER_BYTES = len(MAGIC) + hashlib.sha256().digest_size
 
@@ -67,17 +69,26 @@ def encode(arrays: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, JSON])
     >>> arrays["weights"].tolist(), metadata
     ([1.5, 2.0], {'n_rows': 3})
     """
-    names = sorted(arrays)
-    every = [_to_arrow(name, arrays[name]) for name in names]
-    fields = [_field(name, values.type, arrays[name].shape) for name, values in zip(names, every, strict=True)]
+    columns: dict[tuple[str, str], list[str]] = {}  # (its own name or none, type): names of arrays
+    for name in sorted(arrays):
+        array = arrays[name]
+        own = name if array.nbytes > SMALL_BYTES else ""
+        columns.setdefault((own, array.dtype.str[1:]), []).append(name)
+    every = [_to_arrow({name: arrays[name] for name in names}) for names in columns.values()]
+    fields = [pa.field(own or kind, pa.large_list(v.type)) for (own, kind), v in zip(columns, every, strict=True)]
     # pa.array would import pandas, half a second
     offsets = pa.py_buffer(np.array([(0, len(values)) for values in every], np.int64).reshape(-1))
-    columns = [
+    lists = [
         pa.LargeListArray.from_buffers(field.type, 1, [None, offsets.slice(16 * i, 16)], children=[values])
         for i, (field, values) in enumerate(zip(fields, every, strict=True))
     ]
-    facts = {"coretree.format": str(FORMAT), "coretree.metadata": canonical_json(metadata)}
-    batch = pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields, metadata=facts))
+    shapes = [[(name, arrays[name].shape) for name in names] for names in columns.values()]
+    facts = {
+        "coretree.format": str(FORMAT),
+        "coretree.arrays": canonical_json(shapes),
+        "coretree.metadata": canonical_json(metadata),
+    }
+    batch = pa.RecordBatch.from_arrays(lists, schema=pa.schema(fields, metadata=facts))
     sink = pa.BufferOutputStream()
     # lz4: most of a node is noise to any compressor, and zstd takes five times as long to shrink it 9 % more;
     # one thread: the bytes must not depend on how many there are
@@ -118,19 +129,26 @@ def decode(data: bytes, *, where: str) -> tuple[dict[str, npt.NDArray[Any]], dic
         options = pa.ipc.IpcReadOptions(use_threads=False)
         with pa.ipc.open_stream(pa.py_buffer(stream), options=options) as reader:
             schema, facts = reader.schema, reader.schema.metadata or {}
-            _check_format(facts.get(b"coretree.format", b"").decode(), where)
+            version = facts.get(b"coretree.format", b"").decode()
+            _check_format(version, where)
             batch = reader.read_next_batch()
-        arrays = {field.name: _to_numpy(batch.column(i).values, field) for i, field in enumerate(schema)}
-        return arrays, json.loads(facts[b"coretree.metadata"])
+        if version == "1":
+            shapes = [[(field.name, json.loads(field.metadata[b"shape"]))] for field in schema]
+        else:
+            shapes = json.loads(facts[b"coretree.arrays"])
+        arrays = [
+            pair for column, of in zip(batch.columns, shapes, strict=True) for pair in _to_numpy(column.values, of)
+        ]
+        return dict(sorted(arrays)), json.loads(facts[b"coretree.metadata"])
     except (pa.ArrowException, ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
         # the checksum holds: somebody sealed something else
         raise DamagedNodeError(f"{where}: this is not an object that coretree stored: {error!r}. Delete it.") from error
 
 
 def _check_format(version: str, where: str) -> None:
-    if version != str(FORMAT):
+    if version not in READ:
         raise StoreError(
-            f"{where}: the object has format {version!r}, but this version of coretree reads format {FORMAT}. "
+            f"{where}: the object has format {version!r}, but this version of coretree reads format {FORMAT} and older. "
             f"Update coretree to the version that wrote the tree, or build the tree again with this one."
         )
 
@@ -151,41 +169,37 @@ def _checked(data: bytes, where: str) -> memoryview:
     )
 
 
-def _to_arrow(name: str, array: npt.NDArray[Any]) -> Any:
-    """Return the values in C order as a flat Arrow array; numbers are not copied when they are contiguous."""
-    if array.dtype == object:
-        values = array.ravel().tolist()
-        if not all(issubclass(kind, str | type(None)) for kind in set(map(type, values))):
-            wrong = next(value for value in values if value is not None and not isinstance(value, str))
-            raise ValueError(f"array {name!r}: an object array must hold str and None only, found {wrong!r}.")
-        return pa.array(values, pa.large_string())
-    flat = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")).reshape(-1)
-    if flat.dtype == np.bool_:
-        return pa.Array.from_buffers(pa.bool_(), flat.size, [None, pa.py_buffer(np.packbits(flat, bitorder="little"))])
-    if flat.dtype not in _TO_ARROW:
+def _to_arrow(arrays: Mapping[str, npt.NDArray[Any]]) -> Any:
+    """Return the values of arrays of one type, each in C order, as a flat Arrow array; a single one is not copied."""
+    name, first = next(iter(arrays.items()))
+    if first.dtype == object:
+        return pa.array([value for name, array in arrays.items() for value in _texts(name, array)], pa.large_string())
+    kind = first.dtype.newbyteorder("=")
+    if kind != np.bool_ and kind not in _TO_ARROW:
         raise ValueError(
-            f"array {name!r}: dtype {array.dtype} cannot be stored; it must be bool, an integer, float32, float64, "
+            f"array {name!r}: dtype {first.dtype} cannot be stored; it must be bool, an integer, float32, float64, "
             f"or object with str and None. Convert it with .astype(...)."
         )
+    if len(arrays) == 1:
+        flat = np.ascontiguousarray(first, dtype=kind).reshape(-1)
+    else:
+        flat = np.concatenate(list(arrays.values()), axis=None, dtype=kind)
+    if kind == np.bool_:
+        return pa.Array.from_buffers(pa.bool_(), flat.size, [None, pa.py_buffer(np.packbits(flat, bitorder="little"))])
     # from_buffers, not pa.array: the bits of a NaN survive, and none of them becomes a null
-    return pa.Array.from_buffers(_TO_ARROW[flat.dtype], flat.size, [None, pa.py_buffer(flat)])
+    return pa.Array.from_buffers(_TO_ARROW[kind], flat.size, [None, pa.py_buffer(flat)])
 
 
-@lru_cache(maxsize=4096)
-def _field(name: str, kind: Any, shape: tuple[int, ...]) -> Any:
-    """A column's name, type and shape; remembered, since the nodes of a tree are alike."""
-    return pa.field(name, pa.large_list(kind), metadata={"shape": canonical_json(shape)})
+def _texts(name: str, array: npt.NDArray[Any]) -> list[str | None]:
+    values: list[str | None] = array.ravel().tolist()
+    if not all(issubclass(kind, str | type(None)) for kind in set(map(type, values))):
+        wrong = next(value for value in values if value is not None and not isinstance(value, str))
+        raise ValueError(f"array {name!r}: an object array must hold str and None only, found {wrong!r}.")
+    return values
 
 
-@lru_cache(maxsize=1024)
-def _shape(text: bytes) -> tuple[int, ...]:
-    return tuple(json.loads(text))  # remembered: a node has a hundred arrays of a few shapes
-
-
-def _to_numpy(values: Any, field: Any) -> npt.NDArray[Any]:
-    shape = _shape(field.metadata[b"shape"])
-    if math.prod(shape) != len(values):
-        raise ValueError(f"column {field.name!r}: shape {shape} does not fit {len(values)} values.")
+def _to_numpy(values: Any, shapes: Sequence[tuple[str, Sequence[int]]]) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+    """Yield the arrays of one column with their names: read-only views of its values."""
     kind = values.type
     if kind.id in _TO_NUMPY:
         flat: npt.NDArray[Any] = np.frombuffer(values.buffers()[1] or b"", _TO_NUMPY[kind.id], count=len(values))
@@ -195,7 +209,11 @@ def _to_numpy(values: Any, field: Any) -> npt.NDArray[Any]:
     elif pa.types.is_large_string(kind):
         flat = values.to_numpy(zero_copy_only=False)
     else:
-        raise ValueError(f"column {field.name!r}: {kind} is no type that is stored.")
-    array = flat.reshape(shape)
-    array.flags.writeable = False  # whether Arrow owns the memory or not: a stored node is a value
-    return array
+        raise ValueError(f"{kind} is no type that is stored.")
+    flat.flags.writeable = False  # whether Arrow owns the memory or not: a stored node is a value
+    stop = 0
+    for name, shape in shapes:
+        start, stop = stop, stop + math.prod(shape)
+        yield name, flat[start:stop].reshape(shape)
+    if stop != len(flat):
+        raise ValueError(f"shapes of {stop} values do not fit a column of {len(flat)}.")
