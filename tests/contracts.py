@@ -13,7 +13,7 @@ import pytest
 from coretree.data.scan import Leaf
 from coretree.errors import MissingObjectError, PartitionError, StoreError, WriteConflictError
 from coretree.run.executor import Executor
-from coretree.run.frontier import Job
+from coretree.run.frontier import Job, batched
 from coretree.tree.store import Store, node_key, stored_nodes, token
 
 KEY = "nodes/ab/abcdef.arrow"
@@ -172,6 +172,14 @@ def small_tree(prefix: str) -> list[Job]:
     return [*leaves, *pairs, Job(f"{prefix}root", None, tuple(pair.name for pair in pairs))]
 
 
+def wide_tree(prefix: str, n_leaves: int) -> list[Job]:
+    """Jobs of a tree over many tiny leaves, seven to a merge."""
+    leaves = [Job(f"{prefix}{i}", Leaf(f"f{i}.parquet", (0,), 9, 99, "")) for i in range(n_leaves)]
+    names = [leaf.name for leaf in leaves]
+    merges = [Job(f"{prefix}p{i}", None, tuple(names[i * 7 : i * 7 + 7])) for i in range(-(-n_leaves // 7))]
+    return [*leaves, *merges, Job(f"{prefix}root", None, tuple(merge.name for merge in merges))]
+
+
 class ExecutorContract:
     """Inherit, and give a fixture ``executor``."""
 
@@ -201,6 +209,30 @@ class ExecutorContract:
         with pytest.raises(PartitionError, match="merge cp1: ZeroDivisionError"):
             executor.run(small_tree("c"), Recorder(poison="cp1"), None)
         assert executor.run(small_tree("c"), Recorder(), None)["croot"] == ("croot", 3)
+
+    def test_tiny_leaves_may_go_together_but_count_apart(self, executor: Executor) -> None:
+        jobs = wide_tree("e", 70)
+        assert len(batched(jobs, executor.n_slots)) < len(jobs) / 3
+        seen: list[tuple[str, int, int]] = []
+        results: dict[str, tuple[str, int]] = {}
+        found = executor.run(
+            jobs,
+            Recorder(),
+            None,
+            lambda job, done, total: seen.append((job.name, done, total)),
+            lambda job, result: results.update({job.name: result}),
+        )
+        assert found == results == {job.name: (job.name, len(job.children) or 9) for job in jobs}
+        assert [(done, total) for _, done, total in seen] == [(i + 1, len(jobs)) for i in range(len(jobs))]
+        place = {name: i for i, (name, _, _) in enumerate(seen)}
+        assert all(place[child] < place[job.name] for job in jobs for child in job.children)
+
+    @pytest.mark.parametrize("poison", ["g0", "g37", "g69", "gp5"])
+    def test_an_error_in_a_batch_names_its_own_job(self, executor: Executor, poison: str) -> None:
+        where = f"merge {poison}" if "p" in poison else rf"f{poison[1:]}\.parquet, row groups \[0\]"
+        with pytest.raises(PartitionError, match=f"^{where}: ZeroDivisionError: poisoned") as caught:
+            executor.run(wide_tree("g", 70), Recorder(poison=poison), None)
+        assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
     def test_nothing_runs_after_an_interrupt(self, executor: Executor, tmp_path: Path) -> None:
         def interrupt(job: Job, done: int, total: int) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from distributed import Client, LocalCluster
 from sklearn.linear_model import LogisticRegression
 
-from contracts import ExecutorContract
+from contracts import ExecutorContract, wide_tree
 from coretree import (
     CoresetClassifier,
     CoresetSearchCV,
@@ -84,6 +85,44 @@ def test_a_killed_worker_changes_nothing(folder: Path, tmp_path: Path, processes
     assert killed
     assert tree.name_ == expected
     processes.client.wait_for_workers(2, timeout=30)
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_files(tmp_path_factory.mktemp("many"), sales(1500), files=24)
+
+
+def test_tiny_leaves_make_the_same_bits_together_and_apart(
+    many: Path, tmp_path: Path, processes: DaskExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, _ = opened(many).split(test=0.2)
+    executors = [ThreadExecutor(1), ThreadExecutor(2), processes]
+    trees = [
+        CoresetTree(tmp_path / str(i), size=600, cells=30, exact=True).build(train, client=executor)
+        for i, executor in enumerate(executors)
+    ]
+    monkeypatch.setattr("coretree.run.frontier.MOST_LEAVES", 1)
+    trees += [CoresetTree(tmp_path / "apart", size=600, cells=30, exact=True).build(train, client=ThreadExecutor(1))]
+    assert len(trees[0].manifest_.leaves) == 24
+    assert len({tree.store.get("manifest.json") for tree in trees}) == 1
+    assert all(tree.verify() for tree in trees)
+
+
+def test_a_worker_killed_inside_a_batch_changes_nothing(tmp_path: Path, processes: DaskExecutor) -> None:
+    marker = tmp_path / "marker"
+    seen: list[str] = []
+    jobs = wide_tree("k", 70)
+    found = processes.run(jobs, partial(_dies_once, str(marker)), None, lambda job, *_: seen.append(job.name))
+    assert marker.exists()
+    assert found == {job.name: job.name for job in jobs}
+    assert sorted(seen) == sorted(found)
+    processes.client.wait_for_workers(2, timeout=30)
+
+
+def _dies_once(marker: str, job: Job, frame: object) -> str:
+    if job.name == "k12":
+        die_once(marker)
+    return job.name
 
 
 def test_shared_work_outlives_the_worker_that_holds_it(processes: DaskExecutor) -> None:
@@ -213,6 +252,10 @@ def test_tasks_that_kill_their_workers(tmp_path: Path) -> None:
             PartitionError, match=r"2013/02\.parquet, row groups \[3, 4\], 5 MiB decoded: 2 workers died"
         ):
             executor.run([Job("deadly", leaf)], die, None)
+        # among many in one task, too
+        jobs = [replace(job, name="deadly") if job.name == "k12" else job for job in wide_tree("k", 40)]
+        with pytest.raises(PartitionError, match=r"^f12\.parquet, row groups \[0\], 0 MiB decoded: 2 workers died"):
+            executor.run(jobs, die, None)
         # a fit that is tied to the largest worker moves on when that dies
         assert executor.one(die_once, str(tmp_path / "marker")) == "done"
 

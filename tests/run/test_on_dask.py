@@ -19,7 +19,8 @@ from coretree.errors import ClusterError, NoWorkersError, SchedulerError
 from coretree.run.cluster import check_shared, connect, running
 from coretree.run.executor import Executor, executor_for
 from coretree.run.frontier import Job
-from coretree.run.on_dask import DaskExecutor, PartitionsHere, overlapping, partitions
+from coretree.run.on_dask import DaskExecutor
+from coretree.run.partitions import PartitionsHere, overlapping, partitions
 from coretree.tree.local_store import LocalStore
 from generated import sales, same
 

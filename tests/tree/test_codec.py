@@ -211,7 +211,9 @@ def test_another_format_is_named() -> None:
         stream.rindex(b"2\0\0\0", 0, key) if b"2\0\0\0" not in stream[key : key + 40] else stream.index(b"2\0\0\0", key)
     )
     newer = stream[:at] + b"3" + stream[at + 1 :]
-    with pytest.raises(StoreError, match="format '3', but this version of coretree reads format 2 and older") as caught:
+    with pytest.raises(
+        StoreError, match="format '3', but this version of coretree reads format 2 and older ones"
+    ) as caught:
         decode(reseal(newer), where="test")
     assert not isinstance(caught.value, DamagedNodeError)
 

@@ -8,13 +8,15 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from contracts import KEY, StoreContract, count_up
-from coretree.errors import StoreError
-from coretree.tree.local_store import LocalStore
+from coretree.errors import MissingObjectError, StoreError
+from coretree.tree.local_store import LocalStore, together
 from coretree.tree.store import SharedStore
 
 DIES_BEFORE_RENAMING = """
@@ -219,3 +221,95 @@ def test_a_disk_that_is_full_leaves_the_store_as_it_was(tmp_path: Path) -> None:
     assert "large.arrow: cannot write 300,000 bytes: No space left on device. No part of it is left there." in said[0]
     assert "manifest.json: cannot write 300,000 bytes: No space left on device." in said[1]
     assert list((tmp_path / "disk").iterdir()) == []  # it was another file system, seen by nobody else
+
+
+OTHER = "nodes/cd/cdefgh.arrow"
+
+
+def put_together(store: LocalStore, then: Callable[[], None]) -> None:
+    with together():
+        store.put(KEY, b"one")
+        then()
+
+
+def test_objects_put_together_are_there_at_the_end(tmp_path: Path) -> None:
+    store, again = LocalStore(tmp_path / "tree"), LocalStore(tmp_path / "tree")
+    with together():
+        store.put(KEY, b"one")
+        store.put(KEY, b"one")
+        again.put(OTHER, b"two")
+        assert (store.get(KEY), store.get(OTHER)) == (b"one", b"two")
+        assert store.names() == []
+        with ThreadPoolExecutor(1) as pool, pytest.raises(MissingObjectError):
+            pool.submit(store.get, KEY).result()
+    assert files(store.folder) == store.names() == [KEY, OTHER]
+    store.put("later", b"")
+    assert store.names() == ["later", KEY, OTHER]
+
+
+def test_files_are_durable_before_any_of_them_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, steps = LocalStore(tmp_path), []
+    fsync, replace = os.fsync, os.replace
+
+    def note_sync(descriptor: int) -> None:
+        steps.append(os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}"))[:6])
+        fsync(descriptor)
+
+    def note_name(source: Path, target: Path) -> None:
+        steps.append(target.name)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(os, "replace", note_name)
+    (tmp_path / "nodes" / "ab").mkdir(parents=True)
+    (tmp_path / "nodes" / "cd").mkdir()
+    with together():
+        store.put(KEY, b"one")
+        store.put(OTHER, b"two")
+    assert steps == [".part-", ".part-", "abcdef.arrow", "cdefgh.arrow", "ab", "cd"]
+
+
+def test_what_an_error_interrupts_is_kept_as_far_as_it_went(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    with pytest.raises(ZeroDivisionError):
+        put_together(store, fail_with(ZeroDivisionError()))
+    assert store.get(KEY) == b"one"
+    assert files(store.folder) == [KEY]
+
+
+def test_a_manifest_and_blocks_inside_wait_for_what_is_held_back(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    with together():
+        store.put(KEY, b"one")
+        store.replace("manifest.json", b"names it", expected=None)
+        assert store.names("nodes/") == [KEY]
+        store.put(OTHER, b"two")
+        with together():
+            assert store.names("nodes/") == [KEY, OTHER]
+            store.delete(OTHER)
+            store.put("third", b"")
+        assert store.names() == ["manifest.json", KEY, "third"]
+    assert store.names() == ["manifest.json", KEY, "third"]
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_objects_that_cannot_be_written_together_leave_nothing_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    store, left, real = LocalStore(tmp_path), [2], getattr(os, step)
+    (tmp_path / "nodes" / "ab").mkdir(parents=True)
+    (tmp_path / "nodes" / "cd").mkdir()
+
+    def full(*args: object) -> None:
+        left[0] -= 1
+        if not left[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(*args)
+
+    monkeypatch.setattr(os, step, full)
+    with pytest.raises(StoreError, match=r"cdefgh\.arrow: cannot write 3 bytes: No space left"):
+        put_together(store, partial(store.put, OTHER, b"two"))
+    monkeypatch.undo()
+    assert files(store.folder) == ([KEY] if step == "replace" else [])
+    store.put(OTHER, b"two")
+    assert files(store.folder) == ([KEY, OTHER] if step == "replace" else [OTHER])  # nothing is held back any more

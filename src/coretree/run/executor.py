@@ -6,13 +6,15 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from functools import partial
 from typing import Any, Protocol, TypeVar, cast
 
 from coretree.data.dataset import DaskSource, Dataset, FrameSource
 from coretree.errors import ConfigError, CoretreeError, PartitionError
 from coretree.run.blas import one_blas_thread
 from coretree.run.faults import place
-from coretree.run.frontier import Frontier, Job
+from coretree.run.frontier import Batch, Frontier, Job, batched
+from coretree.tree.local_store import together
 
 R = TypeVar("R")
 Work = Callable[[Job, Any], R]
@@ -88,8 +90,8 @@ class ThreadExecutor:
         results: dict[str, R] = {}
         load = _loader(data)
 
-        def call(job: Job) -> R:
-            return result_of(lambda: work(job, None if job.leaf is None else load(job)), job)
+        def call(batch: Batch) -> list[R]:
+            return each_of(batch, lambda job: work(job, None if job.leaf is None else load(job)))
 
         def done(job: Job, result: R) -> None:
             results[job.name] = result
@@ -110,18 +112,28 @@ class ThreadExecutor:
         return results
 
     def _run(
-        self, jobs: Sequence[Job], call: Callable[[Job], R], pool: ThreadPoolExecutor, done: Callable[[Job, R], None]
+        self,
+        jobs: Sequence[Job],
+        call: Callable[[Batch], list[R]],
+        pool: ThreadPoolExecutor,
+        done: Callable[[Job, R], None],
     ) -> None:
-        frontier = Frontier(jobs)
-        live: dict[Future[R], str] = {}
+        frontier = Frontier(batched(jobs, self.n_threads))
+        live: dict[Future[list[R]], Batch] = {}
+
+        def end(batch: Batch, results: list[R]) -> None:
+            frontier.finish(batch)
+            for job, result in zip(batch, results, strict=True):
+                done(job, result)
+
         while not frontier.done:
             ready = frontier.take(2 * self.n_threads)
             if not live and len(ready) == 1:  # nothing else to wait for: a thread would only start cold
-                done(frontier.finish(ready[0].name), call(ready[0]))
+                end(ready[0], call(ready[0]))
                 continue
-            live |= {pool.submit(call, job): job.name for job in ready}
+            live |= {pool.submit(call, batch): batch for batch in ready}
             for future in wait(live, return_when=FIRST_COMPLETED).done:
-                done(frontier.finish(live.pop(future)), future.result())
+                end(live.pop(future), future.result())
 
     def one(self, function: Callable[..., R], *args: Any) -> R:
         """Call it here."""
@@ -130,6 +142,12 @@ class ThreadExecutor:
     def share(self, work: Work[R]) -> Work[R]:
         """Return it: it is here."""
         return work
+
+
+def each_of(batch: Batch, call: Callable[[Job], R]) -> list[R]:
+    """Results of jobs, carried out one after the other, what they store in one go; an error names its job."""
+    with together():
+        return [result_of(partial(call, job), job) for job in batch]
 
 
 def result_of(get: Callable[[], R], job: Job) -> R:
@@ -159,7 +177,7 @@ def _loader(data: Dataset | None) -> Any:
     if data is not None and isinstance(data.source, FrameSource):
         return lambda job: data.frame_part(job.leaf) if job.leaf is not None else None
     if data is not None and isinstance(data.source, DaskSource):
-        from coretree.run.on_dask import PartitionsHere
+        from coretree.run.partitions import PartitionsHere
 
         return PartitionsHere(data.source.frame)
     return lambda _: None

@@ -67,7 +67,7 @@ def frames_of(data: Dataset) -> Callable[[Leaf], pd.DataFrame | None]:
     if isinstance(data.source, FrameSource):
         return data.frame_part
     if isinstance(data.source, DaskSource):
-        from coretree.run.on_dask import PartitionsHere
+        from coretree.run.partitions import PartitionsHere
 
         parts = PartitionsHere(data.source.frame)
         return lambda leaf: parts(Job("find", leaf))

@@ -5,13 +5,11 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar, cast
 
 import dask
 import pandas as pd
-from dask.callbacks import Callback
 from dask.delayed import Delayed
 from distributed import Client, Future, as_completed
 from distributed.client import FutureCancelledError
@@ -22,19 +20,19 @@ from distributed.scheduler import KilledWorker
 from coretree.data.dataset import DaskSource, Dataset, FrameSource
 from coretree.errors import CoretreeError, PartitionError
 from coretree.run.blas import one_blas_thread
-from coretree.run.executor import OnDone, OnResult, Work, result_of
+from coretree.run.executor import OnDone, OnResult, Work, each_of, result_of
 from coretree.run.faults import check_stall, killed, lost
-from coretree.run.frontier import Frontier, Job
+from coretree.run.frontier import Batch, Frontier, Job, batched
+from coretree.run.partitions import overlapping, partitions
 from coretree.run.workers import abandon, ended, need_worker
 
 R = TypeVar("R")
-WINDOW = 2.0  # jobs in flight per worker thread
+WINDOW = 2.0  # batches in flight per worker thread
 STALL_S = 120.0
 WORKERS_S = 10.0  # to wait for a first worker
 LOOK_S = 2.0
 ATTEMPTS = 3
 SCATTER_BYTES = 1 << 20  # work larger than this (a forest to evaluate) goes to the workers once, not with every job
-SHARED_SHARE = 2.0  # partitions whose graphs together exceed the whole by this much need one another
 
 
 class DaskExecutor:
@@ -68,19 +66,20 @@ class DaskExecutor:
         on_result: OnResult | None = None,
     ) -> dict[str, R]:
         """See ``Executor.run``."""
-        frontier = Frontier(jobs)
         results: dict[str, R] = {}
-        if frontier.done:
+        if not jobs:
             return results
         self._need_workers()
+        frontier = Frontier(batched(jobs, self.n_slots))
         submit = _Submitter(self.client, work, data, jobs)
         try:
-            for job, future in self._finished(frontier, submit):
-                results[job.name] = result = self._result(future, job)
-                if on_result is not None:
-                    on_result(job, result)
-                if on_done is not None:
-                    on_done(job, len(results), frontier.total)
+            for batch, found in self._finished(frontier, submit):
+                for job, result in zip(batch, found, strict=True):
+                    results[job.name] = result
+                    if on_result is not None:
+                        on_result(job, result)
+                    if on_done is not None:
+                        on_done(job, len(results), frontier.total)
         except Exception as error:
             if isinstance(error, CoretreeError) or self.client.status == "running":
                 raise
@@ -89,29 +88,33 @@ class DaskExecutor:
             abandon(self.client, submit.live)
         return results
 
-    def _finished(self, frontier: Frontier, submit: _Submitter) -> Iterable[tuple[Job, Any]]:
-        """Start jobs as the window allows, and yield each with its future as it ends."""
+    def _finished(self, frontier: Frontier, submit: _Submitter) -> Iterable[tuple[Batch, list[Any]]]:
+        """Start batches as the window allows, and yield each with its results as it ends."""
         completed = as_completed(loop=self.client.loop)
         last, looked, cap = time.monotonic(), -1e9, 2
         while not frontier.done:
             if time.monotonic() - looked > LOOK_S:  # follows adaptive clusters without a round trip per result
                 looked, cap = time.monotonic(), max(2, int(WINDOW * self.n_slots))
-            for job in frontier.take(cap):
-                completed.add(submit(job))
-            batch = completed.next_batch(block=False)
-            if batch:
+            for batch in frontier.take(cap):
+                completed.add(submit(batch))
+            ended = completed.next_batch(block=False)
+            if ended:
                 last = time.monotonic()
             elif time.monotonic() - last > self.stall_s:
-                check_stall(self.client, len(frontier.live))
+                check_stall(self.client, sum(map(len, frontier.live.values())))
                 last = time.monotonic()
             else:
                 time.sleep(0.01)
-            for future in batch:
-                job = submit.live[future]
-                yield job, future
-                frontier.finish(job.name)
+            for future in ended:
+                batch = submit.live[future]
+                found = self._results(future, batch)
                 del submit.live[future]
                 future.release()
+                if found is None:  # one of them kills its workers: alone, it can be named
+                    frontier.split(batch)
+                else:
+                    frontier.finish(batch)
+                    yield batch, found
 
     def one(self, function: Callable[..., R], *args: Any) -> R:
         """Call it on the worker with the most memory, or on another one should that die."""
@@ -145,13 +148,17 @@ class DaskExecutor:
         """Send it once; what stands for it in tasks."""
         return cast(Work[R], _sent(self.client, work))
 
-    def _result(self, future: Any, job: Job) -> Any:
+    def _results(self, future: Any, batch: Batch) -> list[Any] | None:
+        """Results of a batch; None where several jobs took their workers down, and nobody knows which one did."""
         try:
-            return result_of(future.result, job)
+            found: list[Any] = result_of(future.result, batch[0])
+            return found
         except PartitionError as error:
             cause = error.__cause__
             if isinstance(cause, KilledWorker):
-                raise killed(job, cause.allowed_failures + 1, cause.last_worker.address) from None
+                if len(batch) > 1:
+                    return None
+                raise killed(batch[0], cause.allowed_failures + 1, cause.last_worker.address) from None
             if isinstance(cause, FutureCancelledError | CommClosedError) or self.client.status != "running":
                 raise lost() from None
             raise
@@ -165,13 +172,13 @@ class DaskExecutor:
 
 
 class _Submitter:
-    """How a job becomes a future; ``live`` holds all that were not consumed yet."""
+    """How a batch becomes a future; ``live`` holds all that were not consumed yet."""
 
     def __init__(self, client: Client, work: Work[Any], data: Dataset | None, jobs: Sequence[Job]) -> None:
         self.client, self.data = client, data
         # no two runs share a key: the end of a cancelled one would be taken for the end of its successor
         self.run = uuid.uuid4().hex[:8]
-        self.live: dict[Any, Job] = {}
+        self.live: dict[Any, Batch] = {}
         self.work: Any = work
         if not isinstance(work, Future) and len(serialize_bytes(work)) > SCATTER_BYTES:
             self.work = _sent(client, work)
@@ -184,10 +191,11 @@ class _Submitter:
                 leaves = [job for job in jobs if job.leaf is not None]
                 futures = client.compute([self._task(job) for job in leaves])
                 self._started = {job.name: future for job, future in zip(leaves, futures, strict=True)}
-                self.live = dict(zip(futures, leaves, strict=True))
+                self.live = {future: (job,) for job, future in zip(leaves, futures, strict=True)}
 
-    def __call__(self, job: Job) -> Any:
-        """Start one job."""
+    def __call__(self, batch: Batch) -> Any:
+        """Start one batch."""
+        job = batch[0]
         if job.name in self._started:
             return self._started.pop(job.name)
         if job.leaf is not None and self._parts:
@@ -198,18 +206,19 @@ class _Submitter:
                 frame = self.data.frame_part(job.leaf)
             # rows in memory travel inside the task: so they outlive any worker
             with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"}):
-                options = {"key": self._key(job), "pure": False, "priority": 10 if job.leaf is None else 0}
-                future = self.client.submit(on_worker, job, self.work, frame, **options)
-        self.live[future] = job
+                options = {"key": self._key(batch), "pure": False, "priority": 10 if job.leaf is None else 0}
+                future = self.client.submit(partial(on_worker, batch), self.work, frame, **options)
+        self.live[future] = batch
         return future
 
     def _task(self, job: Job) -> Delayed:
         assert job.leaf is not None
-        call = dask.delayed(partial(on_worker, job), pure=False, traverse=False)
-        return call(self.work, self._parts[job.leaf.path], dask_key_name=self._key(job))
+        call = dask.delayed(partial(on_worker, (job,)), pure=False, traverse=False)
+        return call(self.work, self._parts[job.leaf.path], dask_key_name=self._key((job,)))
 
-    def _key(self, job: Job) -> str:
-        return f"coretree-{'merge' if job.leaf is None else 'leaf'}-{job.name}-{self.run}"
+    def _key(self, batch: Batch) -> str:
+        kind = "merge" if batch[0].leaf is None else "leaf" if len(batch) == 1 else "leaves"
+        return f"coretree-{kind}-{batch[0].name}-{self.run}"
 
 
 def _sent(client: Client, work: Work[Any]) -> Future:
@@ -218,73 +227,14 @@ def _sent(client: Client, work: Work[Any]) -> Future:
         return client.submit(lambda: work, pure=False)
 
 
-def on_worker(job: Job, work: Work[R], frame: pd.DataFrame | None) -> R:
-    """A job as a task: one BLAS thread, whatever the worker's own settings are."""
+def on_worker(batch: Batch, work: Work[R], frame: pd.DataFrame | None) -> list[R]:
+    """A batch as a task: one BLAS thread, whatever the worker's own settings are; ``frame`` belongs to a single job."""
     with one_blas_thread():
-        return work(job, frame)
+        return each_of(batch, lambda job: work(job, frame))
 
 
 def _apply(function: Callable[..., R], args: tuple[Any, ...]) -> R:
     return function(*args)
-
-
-def partitions(frame: Any) -> list[Delayed]:
-    """Partitions of a Dask DataFrame, fused and each cut down to its own part of the graph.
-
-    Shuffles that are not of a kind chosen by the user are done by tasks: the order of rows in their partitions is the
-    same each time and on each executor, which the identity of rows rests on.
-    """
-    method = dask.config.get("dataframe.shuffle.method", None) or "tasks"
-    with dask.config.set({"dataframe.shuffle.method": method}):
-        return [_cut(part) for part in frame.to_delayed()]
-
-
-def _cut(part: Delayed) -> Delayed:
-    graph = part.dask.cull({part.key})
-    layer = next(name for name, layer in graph.layers.items() if part.key in layer)
-    return Delayed(part.key, graph, layer=layer)
-
-
-def overlapping(parts: Sequence[Delayed]) -> bool:
-    """Whether computing the partitions one by one would do much of the work again and again."""
-    return sum(len(part.dask) for part in parts) > SHARED_SHARE * len({key for part in parts for key in part.dask})
-
-
-class PartitionsHere:
-    """Computes partitions in this process: one by one on the calling thread, or all in one go where they overlap."""
-
-    def __init__(self, frame: Any) -> None:
-        self._parts = partitions(frame)
-        self.shared = overlapping(self._parts)
-
-    def __call__(self, job: Job) -> pd.DataFrame | None:
-        """The partition of a leaf; None for a merge."""
-        if job.leaf is None:
-            return None
-        (frame,) = dask.compute(self._part(job), scheduler="sync")
-        return frame
-
-    def run(self, jobs: Sequence[Job], work: Work[R], pool: ThreadPoolExecutor, done: Callable[[Job, R], None]) -> None:
-        """Carry out leaf jobs over partitions that need one another; ``done`` is called on this thread."""
-        by_key = {f"coretree-leaf-{job.name}": job for job in jobs}
-
-        def call(job: Job, frame: pd.DataFrame) -> R:
-            return result_of(lambda: work(job, frame), job)
-
-        def finished(key: Any, result: R, *_: Any) -> None:
-            if key in by_key:
-                done(by_key[key], result)
-
-        tasks = [
-            dask.delayed(partial(call, job), pure=False, traverse=False)(self._part(job), dask_key_name=key)
-            for key, job in by_key.items()
-        ]
-        with Callback(posttask=finished):
-            dask.compute(*tasks, scheduler="threads", pool=pool)
-
-    def _part(self, job: Job) -> Delayed:
-        assert job.leaf is not None
-        return self._parts[int(job.leaf.path.rpartition("-")[2])]
 
 
 def lazy(model: Any, frame: Any, method: str) -> Any:

@@ -148,8 +148,8 @@ def decode(data: bytes, *, where: str) -> tuple[dict[str, npt.NDArray[Any]], dic
 def _check_format(version: str, where: str) -> None:
     if version not in READ:
         raise StoreError(
-            f"{where}: the object has format {version!r}, but this version of coretree reads format {FORMAT} and older. "
-            f"Update coretree to the version that wrote the tree, or build the tree again with this one."
+            f"{where}: the object has format {version!r}, but this version of coretree reads format {FORMAT} and older "
+            f"ones. Update coretree to the version that wrote the tree, or build the tree again with this one."
         )
 
 
