@@ -19,7 +19,7 @@ from coretree.run.check import check, starter, workers_of
 from coretree.run.coreset_tree import CoresetTree
 from coretree.run.estimators import load_model
 from coretree.run.executor import ThreadExecutor
-from coretree.run.memory import preflight
+from coretree.run.memory import Demand, preflight
 
 
 def quiet() -> Ears:
@@ -146,10 +146,11 @@ def test_check_writes_nothing_and_predicts_memory(data: Path, tmp_path: Path) ->
     assert sorted(tmp_path.rglob("*")) == before
     assert facts["memory_limits"] == {"this process": 0}
     assert facts["peak_bytes"] > 100 * 2**20
-    more = preflight(workers_of(ThreadExecutor(8)), from_job.dataset(job(data)).scan.leaves, merge_bytes=2**30)
+    large = Demand(reading=0, leaf=0, merge=2**30)
+    more = preflight(workers_of(ThreadExecutor(8)), large)
     assert more > 8 * 2**30
     with pytest.raises(MemoryPlanError):
-        preflight({"w": {"nthreads": 1, "memory_limit": 2**28}}, (), merge_bytes=2**30)
+        preflight({"w": {"nthreads": 1, "memory_limit": 2**28}}, large)
 
 
 def test_check_refuses_models_of_the_other_task(data: Path) -> None:

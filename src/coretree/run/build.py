@@ -21,7 +21,7 @@ from coretree.data.scan import Leaf
 from coretree.errors import ConfigError, DataWarning, EmptyDataError, TargetError
 from coretree.run.executor import Executor
 from coretree.run.frontier import Job
-from coretree.run.memory import preflight
+from coretree.run.memory import demand, preflight
 from coretree.run.pilots import with_pilots
 from coretree.run.publish import Refinement, publish
 from coretree.run.settings import Settings
@@ -146,13 +146,13 @@ def survey_work(data: Dataset, settings: Settings, store: Store) -> SurveyWork:
     columns = len(data.schema.numbers) + 3 * len(data.schema.times) + TYPICAL_LEVELS * len(data.schema.categories)
     rows = min(MOST_PILOT_ROWS, max(PILOT_ROWS, PILOT_ROWS_A_COLUMN * columns))
     if settings.passes == 1:
-        kept = _leaf_size(data, settings)
+        kept = leaf_size(data, settings)
     else:
         kept = min(rows, max(LEAST_LEAF_ROWS, PILOT_SLACK * rows // max(1, len(data.scan.leaves))))
     return SurveyWork(Reading.of(data), settings, rows, kept, store)
 
 
-def _leaf_size(data: Dataset, settings: Settings) -> int:
+def leaf_size(data: Dataset, settings: Settings) -> int:
     """Rows that a leaf keeps: several times its share of the root, so that its threshold hardly ever decides."""
     leaves = data.scan.leaves
     even_share = -(-settings.size // max(1, len(leaves)))
@@ -196,7 +196,7 @@ def freeze_recipe(data: Dataset, survey: Survey, settings: Settings) -> Recipe:
         budgets=settings.budgets(classes, where),
         objectives=settings.names_of_objectives(task, rows),
         size=settings.size,
-        leaf_size=_leaf_size(data, settings),
+        leaf_size=leaf_size(data, settings),
         seed=settings.seed,
         exact=settings.form_of_moments(task),
         cells=settings.n_cells(task),
@@ -250,7 +250,7 @@ def _warn_of_oddities(profile: Profile, data: Dataset) -> None:
         warnings.warn(message, DataWarning, stacklevel=6)
 
 
-def check_executor(executor: Executor, store: Store, leaves: Sequence[Leaf], merge_bytes: int) -> None:
+def check_executor(executor: Executor, store: Store, data: Dataset, settings: Settings) -> None:
     """Make sure, before any work on a cluster, that it fits and that all workers see the store.
 
     Raises
@@ -262,6 +262,7 @@ def check_executor(executor: Executor, store: Store, leaves: Sequence[Leaf], mer
         return
     from coretree.run.cluster import check_shared
 
-    preflight(client.scheduler_info(n_workers=-1)["workers"], leaves, merge_bytes=merge_bytes)
+    need = demand(data.scan, settings, leaf_size(data, settings))
+    preflight(client.scheduler_info(n_workers=-1)["workers"], need)
     if isinstance(store, SharedStore):
         check_shared(client, store, coretree.__version__)

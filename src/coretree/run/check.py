@@ -14,9 +14,9 @@ from coretree.errors import ConfigError, DataWarning
 from coretree.report import render
 from coretree.report.render import Fact
 from coretree.run import from_job
-from coretree.run.coreset_tree import N_SKETCHES
+from coretree.run.build import leaf_size
 from coretree.run.executor import Executor
-from coretree.run.memory import node_bytes, preflight
+from coretree.run.memory import demand, preflight
 from coretree.run.pipeline import data_facts, data_text, plan_text
 
 FEW_ROWS_A_COLUMN = 10
@@ -40,8 +40,8 @@ def check(job: Job, say: Callable[[Fact], None]) -> dict[str, Any]:
         raise ConfigError(f"{data.scan.where}: target '{data.schema.target}' means {data.schema.task}. {found[0]}.")
     with from_job.executor(job) as executor:
         workers = workers_of(executor)
-        merge = node_bytes(job.coreset.size, len(data.schema.features), job.coreset.fan_in, N_SKETCHES)
-        peak = preflight(workers, data.scan.leaves, merge_bytes=merge)
+        settings = from_job.settings(job)
+        peak = preflight(workers, demand(data.scan, settings, leaf_size(data, settings)))
         say(Fact("plan", plan_text(data, job.coreset.fan_in, executor)))
         say(Fact("memory", memory_text(peak, workers)))
     say(Fact("ok", "nothing was written; run it with `coretree train`"))

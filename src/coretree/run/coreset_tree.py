@@ -17,14 +17,11 @@ from coretree.run.build import BuildSummary, Progress, build_tree, check_executo
 from coretree.run.changing_tree import ChangingTree
 from coretree.run.executor import Executor, executor_for
 from coretree.run.membership import Frozen, check_same, scanned
-from coretree.run.memory import node_bytes
 from coretree.run.publish import drop_damaged
 from coretree.run.settings import Exact, Settings
 from coretree.run.settle import settle
 from coretree.tree.addresses import open_store
 from coretree.tree.store import Store
-
-N_SKETCHES = 3
 
 
 class CoresetTree(ChangingTree):
@@ -191,8 +188,7 @@ class CoresetTree(ChangingTree):
             check_same(data, like.recipe_)
             self.settings, data = like.settings, data.on_side(like.recipe_.split)
         scan = data.scan
-        merge_bytes = node_bytes(self.size, len(scan.schema.features), self.fan_in, N_SKETCHES)
-        check_executor(executor, self.store, scan.leaves, merge_bytes)
+        check_executor(executor, self.store, data, self.settings)
         if self.is_built:
             self._forget()
             same = self.manifest_.settings.get("source") == source_name(data, self.settings)

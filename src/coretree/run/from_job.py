@@ -15,6 +15,7 @@ from coretree.data.prepare import PrepareRules
 from coretree.data.split import Split
 from coretree.run.coreset_tree import CoresetTree
 from coretree.run.executor import Executor, ThreadExecutor
+from coretree.run.settings import Settings
 
 
 def dataset(job: Job, path: str | None = None) -> Dataset:
@@ -69,16 +70,24 @@ def prepare_rules(job: Job) -> PrepareRules:
 
 def new_tree(job: Job, folder: Path) -> CoresetTree:
     """The tree that the job wants, built or not."""
+    return CoresetTree(folder, **_tree_options(job))
+
+
+def settings(job: Job) -> Settings:
+    """What that tree is built with."""
+    return Settings.checked(objectives="auto", class_rows=None, **_tree_options(job))
+
+
+def _tree_options(job: Job) -> dict[str, Any]:
     core = job.coreset
-    return CoresetTree(
-        folder,
-        size=core.size,
-        prepare=prepare_rules(job),
-        fan_in=core.fan_in,
-        seed=core.seed,
-        exact=core.exact,
-        passes=core.passes,
-    )
+    return {
+        "size": core.size,
+        "prepare": prepare_rules(job),
+        "fan_in": core.fan_in,
+        "seed": core.seed,
+        "exact": core.exact,
+        "passes": core.passes,
+    }
 
 
 @contextmanager
