@@ -30,6 +30,7 @@ def together() -> Iterator[None]:
 
     A disk makes many small files durable in less time side by side than one by one. Inside the block the thread gets
     what it has put; nobody else does, and nothing of it is durable: report nothing done before the block has ended.
+    What it deletes is gone at once, and durably so at the end.
 
     Raises
     ------
@@ -57,8 +58,9 @@ def settle() -> None:
             _write(objects)
 
 
-def _held() -> dict[Path, bytes] | None:
-    found: dict[Path, bytes] | None = getattr(_thread, "held", None)
+def _held() -> dict[Path, bytes | None] | None:
+    """Objects by path, None for what was deleted; None outside of blocks."""
+    found: dict[Path, bytes | None] | None = getattr(_thread, "held", None)
     return found
 
 
@@ -98,8 +100,8 @@ class LocalStore:
     def get(self, key: str) -> bytes:
         """Return the object; see `Store.get`."""
         with self._reading(key) as path:
-            held = _held()
-            return held[path] if held and path in held else path.read_bytes()
+            data = (_held() or {}).get(path)
+            return path.read_bytes() if data is None else data
 
     def size(self, key: str) -> int:
         """Return the object's length in bytes; see `Store.size`."""
@@ -137,11 +139,12 @@ class LocalStore:
 
     def delete(self, key: str) -> None:
         """Remove the object if it is there."""
-        settle()
-        path = self._path(key)
+        path, held = self._path(key), _held()
         with _refusing(path, "delete"), suppress(NotADirectoryError):
             path.unlink(missing_ok=True)
-            if path.parent.exists():
+            if held is not None:
+                held[path] = None
+            elif path.parent.exists():
                 _sync_folder(path.parent)
 
     def check(self) -> None:
@@ -213,33 +216,35 @@ def _writing(path: Path, n_bytes: int) -> Iterator[None]:
         ) from error
 
 
-def _write(objects: Mapping[Path, bytes]) -> None:
-    """Write temporary files in the same folders, make them durable, rename them, make the names durable."""
+def _write(objects: Mapping[Path, bytes | None]) -> None:
+    """Write temporary files in the same folders, make them durable, rename them, make all changed names durable."""
     files: dict[Path, tuple[BinaryIO, Path]] = {}
-    folders: dict[Path, Path] = {}
+    durable: list[Path] = []
     with ExitStack() as opened:
         try:
             for path, data in objects.items():
-                with _writing(path, len(data)):
-                    _make_folder(path.parent)
-                    descriptor, temporary = _temporary(path.parent)
-                    files[path] = opened.enter_context(os.fdopen(descriptor, "wb")), temporary
-                    files[path][0].write(data)
-                    files[path][0].flush()
+                if data is not None:
+                    with _writing(path, len(data)):
+                        _make_folder(path.parent)
+                        descriptor, temporary = _temporary(path.parent)
+                        files[path] = opened.enter_context(os.fdopen(descriptor, "wb")), temporary
+                        files[path][0].write(data)
+                        files[path][0].flush()
             for path, (file, _) in files.items():
-                with _writing(path, len(objects[path])):
+                with _writing(path, len(objects[path] or b"")):
                     os.fsync(file.fileno())
-            for path, (_, temporary) in files.items():
-                with _writing(path, len(objects[path])):
-                    os.replace(temporary, path)
-                folders[path.parent] = path
-        except BaseException:  # an interrupt must not leave the files either
-            for _, temporary in files.values():
-                with suppress(OSError):
-                    temporary.unlink(missing_ok=True)
-            raise
-    for folder, path in folders.items():
-        with _writing(path, len(objects[path])):
+                durable.append(path)
+        finally:  # also when the disk is full, or by an interrupt: what is durable stays, and no other file does
+            try:
+                for path in durable:
+                    with _writing(path, len(objects[path] or b"")):
+                        os.replace(files[path][1], path)
+            finally:
+                for _, temporary in files.values():
+                    with suppress(OSError):
+                        temporary.unlink(missing_ok=True)
+    for folder, path in {path.parent: path for path in objects if path in files or path.parent.exists()}.items():
+        with _writing(path, len(objects[path] or b"")):
             _sync_folder(folder)
 
 
