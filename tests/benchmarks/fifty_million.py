@@ -1,301 +1,124 @@
 """What a build costs beside merely reading the data, and beside what people would use instead.
 
-    PYTHONPATH=tests python -m benchmarks.fifty_million DATA --rows 1e6 5e6 5e7 --out results
+    PYTHONPATH=tests python -m benchmarks.fifty_million DATA --rows 1e6 5e6 5e7 --passes 2 1 --workers 1 2 --out results
 
 writes the ten-class table (20 float32 features) as Parquet into the folder DATA for the largest size (files of
-500,000 rows, which the smaller sizes share), then measures each size in turns on one local cluster of 2 processes
-with 1 thread each: (a) a bare scan from Parquet to numpy, (b) a whole ``CoresetTree.build``, (c) a fit on the coreset,
-(d) a fit on a coreset of 2,000 rows of the stored tree, opened anew. ``--table wide`` takes a table of 200 columns, 20
-of them texts. ``--against`` adds, once a size and each in a process of its own: "sklearn" (LogisticRegression on
-everything in memory), "sgd" (SGDClassifier in a stream), "dask-ml" (its Incremental), "spark" (MLlib, where pyspark
-and Java are installed; its memory is that of the Python side).
+500,000 rows, which the smaller sizes share), then measures each size in turns on local clusters of so many processes
+with 1 thread each: (a) a bare scan from Parquet to numpy, (b) a whole ``CoresetTree.build`` with each number of passes;
+on the largest cluster also (c) a fit on the coreset of each, (d) a fit on a coreset of 2,000 rows of the stored tree,
+opened anew. ``--table wide`` takes a table of 200 columns, 20 of them texts. ``--against`` adds, once a size and each
+in a process of its own: "sklearn" (LogisticRegression on everything in memory), "sgd" (SGDClassifier in a stream),
+"dask-ml" (its Incremental), "spark" (MLlib, where pyspark and Java are installed; its memory is that of the Python
+side).
 
 Reports wall and CPU seconds (all processes), peak memory of each worker and of the client, bytes read, and the
-held-out log loss; prints a Markdown table, and writes it, JSON and a log-log figure where ``--out`` is given.
+held-out log loss; prints Markdown tables of what was measured and of the bars it is held against, and writes them, JSON
+and a log-log figure where ``--out`` is given.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import multiprocessing
 import os
 import platform
-import resource
-import statistics
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import psutil
-import pyarrow as pa
-import pyarrow.parquet as pq
-from scipy.special import softmax
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression, SGDClassifier
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 import coretree as ct
-from benchmarks.large_tables import HELD_OUT, SHARES, narrow, wide, write_narrow, write_wide
-from benchmarks.out_of_core import PeakMemory
+from benchmarks.fifty_million_meter import Measured, Meter, bare_scan
+from benchmarks.fifty_million_report import BUILD, FIT, RETRAIN, SCAN, markdown, named, slopes, write
+from benchmarks.fifty_million_rivals import HELD_OUT_ROWS, RIVALS, held_out, rival
+from benchmarks.large_tables import narrow, wide, write_narrow, write_wide
 
-WORKERS, HELD_OUT_ROWS, SMALL = 2, 100_000, 2_000
+SMALL, SLICE = 2_000, 10_000
 TABLES: dict[str, tuple[Callable[[Path, int], None], Callable[[int, int], dict[str, Any]]]] = {
     "narrow": (write_narrow, narrow),
     "wide": (write_wide, wide),
 }
 
 
-@dataclass(frozen=True)
-class Measured:
-    """One run of one method on one size."""
+class Bench:
+    """Ours, on one cluster: the methods in turns, each run noted."""
 
-    rows: int
-    method: str
-    wall_s: float
-    cpu_s: float
-    client_cpu_s: float
-    workers_mib: tuple[int, ...]
-    client_mib: int
-    bytes_read: int
-    log_loss: float | None = None
+    def __init__(self, executor: Any, folder: Path, rows: int, size: int) -> None:
+        self.executor, self.folder, self.rows, self.size = executor, folder, rows, size
+        pids = list(executor.client.run(os.getpid).values())
+        self.n_workers, self.meter = len(pids), Meter(pids)
+        self.scan()  # warms the page cache and the workers' imports
 
+    def scan(self) -> Measured:
+        """Every row once, to numpy."""
+        with self.meter():
+            seen = bare_scan(self.executor.client, self.folder)
+        assert seen == self.rows
+        return self.noted(SCAN)
 
-class Meter:
-    """Seconds, memory and bytes of this process and of some workers while a block runs."""
+    def build(self, tree: ct.CoresetTree) -> Measured:
+        """A whole build."""
+        data = ct.Dataset.from_parquet(self.folder, target="label")
+        with self.meter():
+            tree.build(data, client=self.executor)
+        assert tree.summary_ is not None
+        return self.noted(named(BUILD, tree.settings.passes), node_bytes=tree.summary_.n_bytes)
 
-    def __init__(self, pids: list[int]) -> None:
-        self.workers, self.client = pids, os.getpid()
-        self.found: dict[str, Any] = {}
+    def fits(self, path: Path, held: tuple[Any, Any]) -> Iterator[Measured]:
+        """A fit on the coreset, and one on a small coreset of the stored tree."""
+        for what, size in ((FIT, self.size), (RETRAIN, min(self.size, SMALL))):
+            with self.meter():
+                tree = ct.CoresetTree.open(path)
+                final = LogisticRegression(max_iter=1000)
+                model = ct.CoresetClassifier(final, tree=tree, size=size, client=ct.ThreadExecutor(1)).fit()
+            yield self.noted(named(what, tree.settings.passes), log_loss=loss_of(model, held))
 
-    def _used(self) -> tuple[float, float, int]:
-        processes = [psutil.Process(pid) for pid in (*self.workers, self.client)]
-        if not self.workers:  # one of the others, which may have started processes of its own (Spark's Java)
-            processes += processes[0].children(recursive=True)
-        seconds = [t.user + t.system for t in (p.cpu_times() for p in processes)]
-        client = seconds[len(self.workers)]
-        return sum(seconds), client, sum(p.io_counters().read_chars for p in processes)
-
-    @contextmanager
-    def __call__(self) -> Iterator[None]:
-        with PeakMemory([*self.workers, self.client]) as memory:
-            (cpu, client, read), started = self._used(), time.perf_counter()
-            yield
-            wall, (cpu_after, client_after, read_after) = time.perf_counter() - started, self._used()
-        self.found = {
-            "wall_s": wall,
-            "cpu_s": cpu_after - cpu,
-            "client_cpu_s": client_after - client,
-            "bytes_read": read_after - read,
-            "workers_mib": tuple(memory.peak[p] >> 20 for p in self.workers),
-            "client_mib": memory.peak[self.client] >> 20,
-        }
+    def noted(self, method: str, **more: Any) -> Measured:
+        """What the meter has just found."""
+        return Measured(self.rows, method, self.n_workers, **self.meter.found, **more)
 
 
-def scan_group(path: str, group: int) -> int:
-    """One row group as a column-major float block with NaN where missing, and codes of the texts: the bare minimum."""
-    metadata = pq.read_metadata(path)
-    text = [f.name for f in metadata.schema.to_arrow_schema() if pa.types.is_string(f.type)]
-    file = pq.ParquetFile(path, metadata=metadata, read_dictionary=text, pre_buffer=False, buffer_size=1 << 20)
-    table = file.read_row_group(group, use_threads=False)
-    numbers = [name for name in table.column_names if name not in text]
-    block = np.empty((len(numbers), table.num_rows), np.float32).T
-    for j, name in enumerate(numbers):
-        column = table.column(name)
-        if column.null_count:
-            column = column.fill_null(pa.scalar(np.nan, column.type))
-        block[:, j] = column.to_numpy()
-    codes = [table.column(name).unify_dictionaries().chunk(0).indices for name in text]
-    return len(block) + sum(len(c) - table.num_rows for c in codes)
-
-
-def bare_scan(client: Any, folder: Path) -> int:
-    """Every row group once, on the workers; returns the rows."""
-    groups = [(str(p), g) for p in sorted(folder.iterdir()) for g in range(pq.read_metadata(p).num_row_groups)]
-    futures = client.map(scan_group, *zip(*groups, strict=True), pure=False)
-    return int(sum(client.gather(futures)))
-
-
-def held_out(columns: Callable[[int, int], dict[str, Any]], rows: int) -> tuple[Any, npt.NDArray[Any]]:
-    """Rows of a file that no size has, as a DataFrame and labels."""
-    frame = pa.table(columns(HELD_OUT, rows)).to_pandas()
-    return frame.drop(columns="label"), frame["label"].to_numpy()
-
-
-def ours(folder: Path, rows: int, table: str, executor: Any, size: int, repeats: int, scratch: Path) -> list[Measured]:
-    """Scan, build, fit and retrain in turns."""
-    pids = list(executor.client.run(os.getpid).values())
-    meter, found = Meter(pids), []
-    X, y = held_out(TABLES[table][1], min(HELD_OUT_ROWS, max(rows, 20_000)))
-
-    def note(method: str, model: Any = None) -> None:
-        loss = None if model is None else float(log_loss(y, model.predict_proba(X), labels=model.classes_))
-        found.append(Measured(rows, method, log_loss=loss, **meter.found))
-
-    bare_scan(executor.client, folder)  # warms the page cache and the workers' imports
+def in_turns(
+    benches: list[Bench], passes: tuple[int, ...], repeats: int, held: tuple[Any, Any], scratch: Path
+) -> Iterator[Measured]:
+    """Scan and build on each cluster, with each number of passes, one after the other; fits on the largest."""
     for _ in range(repeats):
-        with meter():
-            seen = bare_scan(executor.client, folder)
-        assert seen == rows
-        note("bare scan")
-        with tempfile.TemporaryDirectory(dir=scratch) as out:
-            data = ct.Dataset.from_parquet(folder, target="label")
-            with meter():
-                tree = ct.CoresetTree(Path(out) / "tree", size=size).build(data, client=executor)
-            note("build")
-            with meter():
-                model = _fit(tree, size)
-            note("fit", model)
-            with meter():
-                model = _fit(ct.CoresetTree.open(Path(out) / "tree"), min(size, SMALL))
-            note("retrain", model)
-    return found
+        for bench in benches:
+            yield bench.scan()
+            for n in passes:
+                with tempfile.TemporaryDirectory(dir=scratch) as out:
+                    path = Path(out) / "tree"
+                    yield bench.build(ct.CoresetTree(path, size=bench.size, passes=n))
+                    if bench is benches[-1]:
+                        yield from bench.fits(path, held)
 
 
-def _fit(tree: ct.CoresetTree, size: int) -> Any:
-    model = ct.CoresetClassifier(LogisticRegression(max_iter=1000), tree=tree, size=size, client=ct.ThreadExecutor(1))
-    return model.fit()
+def alone(call: Callable[..., Any], *args: Any) -> Any:
+    """Result of a call in a process of its own: what it leaves in memory is not the client's."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(call, *args).result()
 
 
-# ---- what people would use instead -----------------------------------------------------------------------------
+def prepared(table: str, folder: Path, rows: int) -> tuple[Any, Any]:
+    """Write a table; held-out rows of it."""
+    write_table, columns = TABLES[table]
+    write_table(folder, rows)
+    return held_out(columns, min(HELD_OUT_ROWS, max(rows, 20_000)))
 
 
-def _numbers(path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]]:
-    frame = pq.read_table(path).to_pandas()
-    return frame.drop(columns="label").to_numpy(np.float32), frame["label"].to_numpy()
-
-
-def in_memory(folder: Path) -> Any:
-    """scikit-learn's LogisticRegression on all rows at once."""
-    parts = [_numbers(p) for p in sorted(folder.iterdir())]
-    X, y = np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
-    return make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression(max_iter=1000)).fit(X, y)
-
-
-def _scaler(folder: Path) -> StandardScaler:
-    scaler = StandardScaler()
-    for path in sorted(folder.iterdir()):
-        scaler.partial_fit(_numbers(path)[0])  # leaves missing values out
-    return scaler
-
-
-def stream(folder: Path) -> Any:
-    """scikit-learn's SGDClassifier: one pass for the scale, one of ``partial_fit``, averaged."""
-    scaler, model = _scaler(folder), SGDClassifier(loss="log_loss", average=True, random_state=0)
-    for path in sorted(folder.iterdir()):
-        X, y = _numbers(path)
-        model.partial_fit(np.nan_to_num(scaler.transform(X), nan=0.0), y, classes=np.arange(len(SHARES)))
-    return _Scaled(scaler, model)
-
-
-def incremental(folder: Path) -> Any:
-    """dask-ml's Incremental around the same classifier, on a Dask array with one chunk a file."""
-    import dask
-    import dask.array as da
-    from dask_ml.wrappers import Incremental
-
-    scaler, paths = _scaler(folder), sorted(folder.iterdir())
-    parts = [dask.delayed(_scaled_part)(scaler, p) for p in paths]
-    rows = [pq.read_metadata(p).num_rows for p in paths]
-    blocks = [da.from_delayed(p[0], (n, scaler.n_features_in_), np.float32) for p, n in zip(parts, rows, strict=True)]
-    labels = [da.from_delayed(p[1], (n,), np.int64) for p, n in zip(parts, rows, strict=True)]
-    model = Incremental(SGDClassifier(loss="log_loss", average=True, random_state=0), shuffle_blocks=False)
-    with dask.config.set(scheduler="synchronous"):
-        model.fit(da.concatenate(blocks), da.concatenate(labels), classes=np.arange(len(SHARES)))
-    return _Scaled(scaler, model.estimator_)
-
-
-def _scaled_part(scaler: StandardScaler, path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    X, y = _numbers(path)
-    return np.nan_to_num(scaler.transform(X), nan=0.0), y.astype(np.int64)
-
-
-@dataclass(frozen=True)
-class _Scaled:
-    """A model on scaled columns, missing values at the mean."""
-
-    scaler: StandardScaler
-    model: Any
-
-    def predict_proba(self, X: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        return self.model.predict_proba(np.nan_to_num(self.scaler.transform(X), nan=0.0))
-
-
-def spark(folder: Path) -> Any:
-    """Spark MLlib's multinomial logistic regression with two local cores and 4 GiB."""
-    from pyspark.ml import Pipeline
-    from pyspark.ml.classification import LogisticRegression as SparkRegression
-    from pyspark.ml.feature import Imputer, VectorAssembler
-    from pyspark.ml.feature import StandardScaler as SparkScaler
-    from pyspark.sql import SparkSession
-
-    session = SparkSession.builder.master(f"local[{WORKERS}]").config("spark.driver.memory", "4g").getOrCreate()
-    rows = session.read.parquet(str(folder))
-    names = [c for c in rows.columns if c != "label"]
-    filled = [f"{c}_filled" for c in names]
-    steps = [
-        Imputer(inputCols=names, outputCols=filled),
-        VectorAssembler(inputCols=filled, outputCol="raw"),
-        SparkScaler(inputCol="raw", outputCol="features", withMean=True),
-        SparkRegression(maxIter=100, standardization=False),
-    ]
-    fitted = Pipeline(stages=steps).fit(rows)
-    means = fitted.stages[0].surrogateDF.first()
-    scale, model = fitted.stages[2], fitted.stages[3]
-    found = _Linear(
-        np.array([means[c] for c in names]),
-        np.asarray(scale.mean.toArray()),
-        np.asarray(scale.std.toArray()),
-        model.coefficientMatrix.toArray(),
-        model.interceptVector.toArray(),
-    )
-    session.stop()
-    return found
-
-
-@dataclass(frozen=True)
-class _Linear:
-    """A softmax model on filled and scaled columns."""
-
-    fill: npt.NDArray[np.float64]
-    center: npt.NDArray[np.float64]
-    spread: npt.NDArray[np.float64]
-    coef: npt.NDArray[np.float64]
-    intercept: npt.NDArray[np.float64]
-
-    def predict_proba(self, X: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        Z = (np.where(np.isnan(X), self.fill, X) - self.center) / self.spread
-        return softmax(Z @ self.coef.T + self.intercept, axis=1)
-
-
-OTHERS: dict[str, Callable[[Path], Any]] = {"sklearn": in_memory, "sgd": stream, "dask-ml": incremental, "spark": spark}
-
-
-def other(name: str, folder: Path, rows: int) -> Measured:
-    """Run one of the others; meant for a process of its own."""
-    X, y = held_out(narrow, min(HELD_OUT_ROWS, max(rows, 20_000)))
-    meter = Meter([])
-    with warnings.catch_warnings(), meter():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model = OTHERS[name](folder)
-    loss = float(log_loss(y, model.predict_proba(X.to_numpy(np.float32)), labels=np.arange(len(SHARES))))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-    return Measured(rows, name, log_loss=loss, **{**meter.found, "client_mib": peak})
-
-
-# ---- the whole, and its report -----------------------------------------------------------------------------------
+def loss_of(model: Any, held: tuple[Any, Any]) -> float:
+    """Log loss on held-out rows, slice by slice: the client's memory is to be that of a fit."""
+    X, y = held
+    parts = [model.predict_proba(X[low : low + SLICE]) for low in range(0, len(X), SLICE)]
+    return float(log_loss(y, np.concatenate(parts), labels=model.classes_))
 
 
 def run(
@@ -305,92 +128,32 @@ def run(
     table: str = "narrow",
     size: int = 20_000,
     repeats: int = 3,
+    passes: tuple[int, ...] = (2,),
+    workers: tuple[int, ...] = (2,),
     against: tuple[str, ...] = (),
     memory: str = "2GiB",
 ) -> dict[str, Any]:
     """Measure every size; facts for JSON."""
     found: list[Measured] = []
     data.mkdir(parents=True, exist_ok=True)
-    with ct.local_cluster(WORKERS, memory_limit=memory) as executor, tempfile.TemporaryDirectory(dir=data) as scratch:
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=data)))
+        clusters = [stack.enter_context(ct.local_cluster(n, memory_limit=memory)) for n in sorted(workers)]
         for rows in sorted(sizes, reverse=True):  # the smaller tables are the first files of the larger
             folder = data / f"{table}-{rows}"
-            TABLES[table][0](folder, rows)
-            found += ours(folder, rows, table, executor, size, repeats, Path(scratch))
-            for name in against:
-                with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-                    found.append(pool.submit(other, name, folder, rows).result())
+            held = alone(prepared, table, folder, rows)
+            benches = [Bench(executor, folder, rows, size) for executor in clusters]
+            found += in_turns(benches, passes, repeats, held, scratch)
+            found += [alone(rival, name, folder, rows) for name in against]
     return {
         "table": table,
         "size": size,
-        "workers": WORKERS,
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python "
         f"{platform.python_version()}",
         "date": time.strftime("%Y-%m-%d"),
-        "slope": slope(found, "build"),
+        "slopes": slopes(found),
         "measured": [asdict(m) for m in found],
     }
-
-
-def _typical(found: list[Measured], rows: int, method: str, field: str) -> float:
-    values = [getattr(m, field) for m in found if (m.rows, m.method) == (rows, method)]
-    return float(statistics.median(values)) if values and values[0] is not None else math.nan
-
-
-def slope(found: list[Measured], method: str) -> float | None:
-    """Growth of the CPU seconds with the rows on log scales: 1 is linear; None for a single size."""
-    sizes = sorted({m.rows for m in found})
-    if len(sizes) < 2:
-        return None
-    seconds = [_typical(found, n, method, "cpu_s") for n in sizes]
-    return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
-
-
-def markdown(facts: dict[str, Any]) -> str:
-    """Medians as a table; ratios are to the bare scan of the same size."""
-    found = [Measured(**m) for m in facts["measured"]]
-    names = ["rows", "what", "wall s", "CPU s", "of it client", "x scan's wall", "x scan's CPU"]
-    names += ["workers MiB", "client MiB", "MB read", "log loss"]
-    lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
-    for rows, method in dict.fromkeys((m.rows, m.method) for m in sorted(found, key=lambda m: m.rows)):
-        fields = ("wall_s", "cpu_s", "client_cpu_s", "bytes_read", "log_loss")
-        wall, cpu, client, read, loss = (_typical(found, rows, method, f) for f in fields)
-        runs = [m for m in found if (m.rows, m.method) == (rows, method)]
-        workers = ", ".join(str(max(peaks)) for peaks in zip(*(m.workers_mib for m in runs), strict=True)) or "-"
-        ratios = [x / _typical(found, rows, "bare scan", f) for x, f in ((wall, "wall_s"), (cpu, "cpu_s"))]
-        quality = "-" if math.isnan(loss) else f"{loss:.4f}"
-        lines.append(
-            f"| {rows:,} | {method} | {wall:.2f} | {cpu:.2f} | {client:.2f} | {ratios[0]:.1f} | {ratios[1]:.1f} "
-            f"| {workers} | {max(m.client_mib for m in runs)} | {read / 1e6:.0f} | {quality} |"
-        )
-    return "\n".join([*lines, "", f"{facts['machine']}; {facts['date']}; medians of the runs of each kind."])
-
-
-def figure(facts: dict[str, Any], path: Path) -> None:
-    """Log-log figure of CPU seconds against rows (needs the extra ``plots``)."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    found = [Measured(**m) for m in facts["measured"]]
-    sizes = sorted({m.rows for m in found})
-    drawing, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-    for method in dict.fromkeys(m.method for m in found):
-        axes.loglog(sizes, [_typical(found, n, method, "cpu_s") for n in sizes], marker="o", label=method)
-    axes.set(xlabel="rows", ylabel="CPU seconds, all processes", title=f"{facts['table']} table")
-    axes.grid(visible=True, which="both", alpha=0.3)
-    axes.legend()
-    drawing.savefig(path, dpi=150)
-    plt.close(drawing)
-
-
-def write(facts: dict[str, Any], out: Path) -> None:
-    """Write JSON, table and figure."""
-    out.mkdir(parents=True, exist_ok=True)
-    name = f"fifty_million-{facts['table']}"
-    (out / f"{name}.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
-    (out / f"{name}.md").write_text(markdown(facts) + "\n", encoding="utf-8")
-    figure(facts, out / f"{name}.png")
 
 
 def main() -> None:
@@ -401,14 +164,24 @@ def main() -> None:
     parser.add_argument("--table", choices=list(TABLES), default="narrow")
     parser.add_argument("--size", type=int, default=20_000, help="rows of the tree and of the coreset that is fitted")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--against", nargs="*", choices=list(OTHERS), default=[], help="narrow table only")
+    parser.add_argument("--passes", nargs="+", type=int, choices=(1, 2, 3), default=[2])
+    parser.add_argument("--workers", nargs="+", type=int, default=[2], help="processes; one cluster for each number")
+    parser.add_argument("--against", nargs="*", choices=list(RIVALS), default=[], help="narrow table only")
     parser.add_argument("--memory", default="2GiB", help="limit of each worker")
-    parser.add_argument("--out", type=Path, help="folder for JSON, table and figure")
+    parser.add_argument("--out", type=Path, help="folder for JSON, tables and figure")
     a = parser.parse_args()
     if a.against and a.table != "narrow":
         parser.error("--against needs --table narrow: the others take numbers alone")
     facts = run(
-        a.data, a.rows, table=a.table, size=a.size, repeats=a.repeats, against=tuple(a.against), memory=a.memory
+        a.data,
+        a.rows,
+        table=a.table,
+        size=a.size,
+        repeats=a.repeats,
+        passes=tuple(a.passes),
+        workers=tuple(a.workers),
+        against=tuple(a.against),
+        memory=a.memory,
     )
     print(markdown(facts))
     if a.out is not None:
