@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -11,10 +11,11 @@ import pytest
 from sklearn import metrics
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.svm import LinearSVC
+from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
 
 from coretree import CoresetClassifier, CoresetRegressor, CoresetTree, Dataset, ThreadExecutor, evaluate, predict
 from coretree.errors import EmptyDataError, SchemaError, TargetError
-from coretree.run.evaluate import evaluate_all, run_over_leaves
+from coretree.run.evaluate import evaluate_all, judged_together, run_over_leaves
 from coretree.run.frontier import Job
 from generated import opened, sales, write_files
 
@@ -110,6 +111,40 @@ def test_several_models_in_one_pass(world: World) -> None:
     together = evaluate_all(models, world.test, client=TWO)
     for name, model in models.items():
         assert together[name].metrics == evaluate(model, world.test, client=TWO).metrics
+
+
+def test_models_of_one_tree_share_one_preparation(world: World) -> None:
+    first, second = (CoresetClassifier(LogisticRegression(), tree=world.tree).fit() for _ in range(2))
+    assert first.estimator_[0] is not second.estimator_[0]
+    found = judged_together({"a": first, "b": second, "again": first})
+    assert len({id(judged.prepare) for judged in found.values()}) == 1
+    other = CoresetClassifier(LogisticRegression(), tree=CoresetTree(size=500).build(world.test, client=TWO)).fit()
+    found = judged_together({"a": first, "other": other})
+    assert found["a"].prepare is not found["other"].prepare
+
+
+class Looking(LogisticRegression):  # type: ignore[misc, unused-ignore]
+    """Notes what it is asked with."""
+
+    seen: ClassVar[set[tuple[int, bool]]] = set()
+
+    def predict_proba(self, X: Any) -> Any:
+        self.seen.add((_openmp_effective_n_threads(), X.flags.f_contiguous))
+        return super().predict_proba(X)
+
+
+def test_leaves_side_by_side_take_one_thread_each(world: World, tmp_path: Path) -> None:
+    model = CoresetClassifier(Looking(), tree=world.tree).fit()
+    Looking.seen.clear()
+    evaluate(model, world.test, client=TWO)
+    assert Looking.seen == {(1, True)}
+    alone = opened(
+        write_files(tmp_path / "alone", world.frame.head(900), files=1), drop=["level", "price", "number", "group"]
+    )
+    assert len(alone.scan.leaves) == 1 < len(world.test.scan.leaves)
+    Looking.seen.clear()
+    evaluate(model, alone, client=TWO)
+    assert Looking.seen == {(_openmp_effective_n_threads(), True)}
 
 
 def test_many_classes(tmp_path: Path) -> None:

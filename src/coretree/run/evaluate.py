@@ -18,6 +18,7 @@ from coretree.data.dataset import Dataset
 from coretree.data.encode import to_frame
 from coretree.data.schema import Schema, kind_of
 from coretree.errors import EmptyDataError, SchemaError
+from coretree.learn.fit import limited_threads
 from coretree.learn.metrics import ClassificationTally, RegressionTally, classification_tally, regression_tally
 from coretree.learn.prior_shift import PriorShift
 from coretree.run.build import Progress
@@ -117,7 +118,8 @@ def evaluate_all(
     schema: Schema = first.schema_
     check_columns(schema, data, target=True)
     judged = judged_together(models)
-    work = EvaluateWork(Reading(as_divided(schema, data), first.clean_, data.selection), judged)
+    threads = 1 if len(data.scan.leaves) > 1 else None
+    work = EvaluateWork(Reading(as_divided(schema, data), first.clean_, data.selection), judged, threads)
     found = run_over_leaves(data, work, "evaluate", client, progress)
     out = {}
     for name, model in judged.items():
@@ -145,29 +147,34 @@ class Judged:
 
 def judged_together(models: Mapping[str, Any]) -> dict[str, Judged]:
     """The models to judge; those of one tree share one preparation, so that rows are prepared once for all of them."""
-    hashed: dict[tuple[int, ...], str] = {}  # by identity first: models fitted together share the very objects
-    shared: dict[str, Any] = {}
+    found = {name: model.estimator_[:-1] for name, model in models.items()}
+    same = {name: tuple(id(step) for _, step in prepare.steps) for name, prepare in found.items()}
+    distinct = {same[name]: prepare for name, prepare in found.items()}  # models fitted together share the very objects
+    keys = {one: joblib.hash(prepare) if len(distinct) > 1 else "" for one, prepare in distinct.items()}
+    shared = {keys[one]: prepare for one, prepare in distinct.items()}
     out = {}
     for name, model in models.items():
-        prepare = model.estimator_[:-1]
-        same = tuple(map(id, (step for _, step in prepare.steps)))
-        key = hashed.get(same) or hashed.setdefault(same, joblib.hash(prepare))
         classes = tuple(model.classes_.tolist()) if hasattr(model, "classes_") else None
-        out[name] = Judged(shared.setdefault(key, prepare), model.estimator_[-1], classes)
+        out[name] = Judged(shared[keys[same[name]]], model.estimator_[-1], classes)
     return out
 
 
 @dataclass(frozen=True, eq=False)
 class EvaluateWork:
-    """Verdicts of one leaf, for each model."""
+    """Verdicts of one leaf, for each model.
+
+    ``n_threads`` is for each prediction: one where leaves are judged side by side, and None for as many as it likes.
+    """
 
     reading: Reading
     models: Mapping[str, Judged]
+    n_threads: int | None = None
 
     def __call__(self, job: Job, frame: pd.DataFrame | None) -> dict[str, Counted[Tally]]:
         """Carry one job out."""
         assert job.leaf is not None
-        parts = [self.verdicts(columns) for columns, _ in self.reading.rows(job.leaf, frame)]
+        with limited_threads(self.n_threads):
+            parts = [self.verdicts(columns) for columns, _ in self.reading.rows(job.leaf, frame)]
         parts = parts or [self.verdicts(self.reading.no_rows(job.leaf)[0])]
         return {name: sum((p[name] for p in parts[1:]), parts[0][name]) for name in self.models}
 
@@ -177,7 +184,8 @@ class EvaluateWork:
         if len(columns):
             rows = to_frame(columns)
             for prepare in {id(model.prepare): model.prepare for model in self.models.values()}.values():
-                prepared[id(prepare)] = prepare.transform(rows)
+                # column by column: a tree looks at few of them, and boosting then needs half the time
+                prepared[id(prepare)] = np.asfortranarray(prepare.transform(rows))
         return {name: verdict(model, columns, prepared.get(id(model.prepare))) for name, model in self.models.items()}
 
 
