@@ -18,6 +18,7 @@ from threadpoolctl import ThreadpoolController
 from coretree.coreset.rows import uniforms
 from coretree.errors import ConfigError
 from coretree.learn.masses import checked_weights, take_rows
+from coretree.learn.newton_start import fit_from_newton, suits_newton
 from coretree.learn.prior_shift import ClassMass, Prior, PriorShift
 from coretree.learn.weights import accepts_weights, treatment
 
@@ -100,6 +101,8 @@ def fit_weighted(
         arguments = weight_arguments(model, given)
         if form.kind == "unweighted_prior_shift" and class_counts is not None:
             arguments[f"{_last_step(model)}class_counts"] = class_counts
+        if suits_newton(model, X, y):
+            return fit_from_newton(model, X, y, arguments)
         return model.fit(X, y, **arguments)
 
 
