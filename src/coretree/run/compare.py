@@ -43,10 +43,10 @@ def compare(
     """Rank models by the scores that fits on *all* rows are expected to have.
 
     On a coreset linear models lose next to nothing and trees lose a little, so scores as they are would be biased
-    against trees. Each model is fitted on the sketch made for it at ``steps`` nested sizes (all, a quarter, an eighth,
-    ...: half of the rows cost most and say least), and scored on rows outside every sketch; its curve is extrapolated
-    to all rows, with a band. Linear models on calibrated weights, and those that exact moments give, are not
-    extrapolated.
+    against trees. Each model is fitted on the sketch made for it at ``steps`` nested sizes, and scored on rows outside
+    every sketch; its curve is extrapolated to all rows, with a band. The sizes are all, a quarter, an eighth, ..., or
+    for trees, where 1,000 rows are left, all, an eighth, a sixteenth, ...: half of the rows cost most and say least.
+    Linear models on calibrated weights, and those that exact moments give, are not extrapolated.
 
     Parameters
     ----------
@@ -107,7 +107,14 @@ def compare(
     if data is not None:
         checked_held_out(data, tree)
     ladders = climb(
-        wanted, tree, executor_for(client), size=size, steps=steps, inside=inside, first_cut=2, progress=progress
+        wanted,
+        tree,
+        executor_for(client),
+        size=size,
+        steps=steps,
+        inside=inside,
+        sparse=True,
+        progress=progress,
     )
     scores, n_scored = scored(ladders, score, data, inside, client, progress)
     rows = ranked(

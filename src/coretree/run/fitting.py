@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import threading
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -12,6 +14,7 @@ from coretree.data.clean import CleanRules
 from coretree.data.schema import Schema
 from coretree.learn.exact_models import Exactness, fit_exact, is_exact
 from coretree.learn.fit import fit_weighted
+from coretree.learn.models import is_tree_based
 from coretree.learn.prior_shift import ClassMass, Prior
 from coretree.run.coreset_tree import CoresetTree
 from coretree.run.executor import available_cores
@@ -25,6 +28,21 @@ ROWS_WORTH_THREADS = 50_000
 def threads_for(n_rows: int) -> int:
     """Threads for one fit: a small one gains nothing from a second, and waits long for it where cores are busy."""
     return available_cores() if n_rows > ROWS_WORTH_THREADS else 1
+
+
+def effort(estimator: Any, n_rows: int) -> float:
+    """How long a fit takes beside others, roughly: so that a long one is not begun last.
+
+    Examples
+    --------
+    >>> from sklearn.ensemble import RandomForestClassifier
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> effort(RandomForestClassifier(), 1_000) > effort(LogisticRegression(), 9_000) > effort(LogisticRegression(), 99)
+    True
+    """
+    boosts = is_tree_based(estimator) and not hasattr(estimator, "n_estimators")
+    trees = getattr(estimator, "max_iter" if boosts else "n_estimators", None)
+    return math.sqrt(n_rows) * (trees if isinstance(trees, int) else 1)
 
 
 def at_most(size: int | None, tree: CoresetTree, objective: str) -> int | None:
@@ -53,6 +71,27 @@ def by_request(objective: str) -> Exactness:
 def fit_on_moments(estimator: Any, moments: Mapping[Any, Any]) -> Any:
     """Fit from the exact moments of all training rows: no sample is involved."""
     return fit_exact(estimator, moments[None] if None in moments else dict(moments))
+
+
+class PreparedOnce:
+    """The features of one coreset, worked out once for all models that are fitted on it; it travels without them."""
+
+    def __init__(self, transformer: Any) -> None:
+        self._transformer = transformer
+        self._rows: Any = None
+        self._features: Any = None
+        self._lock = threading.Lock()
+
+    def transform(self, rows: Any) -> Any:
+        """Features of the rows; a copy, since estimators may be told to work in place."""
+        with self._lock:
+            if self._rows is not rows:
+                self._rows, self._features = rows, self._transformer.transform(rows)
+            return self._features.copy()
+
+    def __reduce__(self) -> tuple[type[PreparedOnce], tuple[Any]]:
+        """Leave the rows and the lock behind."""
+        return PreparedOnce, (self._transformer,)
 
 
 def fit_on_coreset(estimator: Any, core: Coreset, transformer: Any, seed: int, n_threads: int, prior: Prior) -> Any:

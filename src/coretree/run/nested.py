@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -13,7 +12,7 @@ from sklearn.base import clone
 
 from coretree.data.dataset import Dataset
 from coretree.data.to_sklearn import to_sklearn
-from coretree.errors import ConfigError, CoresetQualityWarning, CoretreeError
+from coretree.errors import ConfigError, CoretreeError
 from coretree.learn.models import named_estimator, sketch_for
 from coretree.learn.scoring import check_scoring, weighted_score
 from coretree.learn.standings import suits, tallied_score
@@ -24,14 +23,14 @@ from coretree.run.coreset_tree import CoresetTree
 from coretree.run.estimators import CoresetClassifier, CoresetRegressor
 from coretree.run.evaluate import evaluate_all
 from coretree.run.executor import Executor
-from coretree.run.fitting import at_most, exactness
+from coretree.run.fitting import PreparedOnce, effort, exactness
 from coretree.run.frontier import Job
 from coretree.run.held_inside import HeldInside
+from coretree.run.rungs import drawn, sizes_of
 from coretree.run.train import DEFAULT_SCORING
-from coretree.tree.coresets import Coreset, most_rows
+from coretree.tree.coresets import Coreset
 
 Models: TypeAlias = Sequence[Any] | Mapping[str, Any]
-LEAST_ROWS = 50  # of the smallest nested coreset
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,32 +121,6 @@ def sketch_of(model: CoresetModel, tree: CoresetTree) -> str:
     return sketch_for(model._estimator(), tree.recipe_.offers) if model.objective == "auto" else model.objective
 
 
-def sizes_of(size: int | None, tree: CoresetTree, sketch: str, steps: int, first_cut: int) -> list[int]:
-    """Sizes of nested coresets, each half of the one before; the second is the largest cut down ``first_cut`` times.
-
-    Raises
-    ------
-    ConfigError
-        More rows than the tree was built to keep, or too few.
-    """
-    if size is not None and size > tree.size:
-        raise ConfigError(
-            f"size={size} must be at most {tree.size}, the rows that this tree keeps. Build a larger one with "
-            f"CoresetTree(..., size={size})."
-        )
-    if steps < 2:
-        raise ConfigError(f"steps={steps} must be at least 2: a curve needs two sizes.")
-    largest = at_most(size, tree, sketch) or most_rows(tree.root_, tree.recipe_, sketch)
-    most = min(largest, tree.n_rows_)
-    cuts = [0, *range(first_cut, first_cut + steps - 1)]
-    if most >> cuts[-1] < LEAST_ROWS:
-        raise ConfigError(
-            f"the smallest of {steps} nested coresets would have {most >> cuts[-1]} rows, and {LEAST_ROWS} are "
-            f"needed: give size= of at least {LEAST_ROWS << cuts[-1]}, or fewer steps=."
-        )
-    return [most >> cut for cut in cuts]
-
-
 def check_weights(name: str, model: CoresetModel, core: Coreset) -> None:
     """Refuse, before anything is fitted, a model that cannot take the weights of its coreset.
 
@@ -172,32 +145,33 @@ def climb(
     size: int | None,
     steps: int,
     inside: HeldInside | None,
-    first_cut: int = 1,
+    sparse: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Ladder]:
     """Fit every model on nested coresets of its sketch (see `sizes_of`); once where exact moments give the model."""
-    cores: dict[str, dict[int, Coreset]] = {}
     exact = {name: m.objective == "auto" and bool(exactness(m._estimator(), tree.root_)) for name, m in models.items()}
+    sketches = {name: sketch_of(model, tree) for name, model in models.items()}
+    sizes = {sketch: sizes_of(size, tree, sketch, steps, sparse=sparse) for sketch in dict.fromkeys(sketches.values())}
+    cores = drawn(tree, sizes, inside)
     for name, model in models.items():
-        sketch = sketch_of(model, tree)
-        if sketch not in cores:
-            cores[sketch] = _drawn(tree, sketch, sizes_of(size, tree, sketch, steps, first_cut), inside)
         if not exact[name]:
-            check_weights(name, model, next(iter(cores[sketch].values())))
+            check_weights(name, model, next(iter(cores[sketches[name]].values())))
     transformer = to_sklearn(tree.recipe_.preparation)
     chosen: dict[str, tuple[str, bool, dict[int, tuple[CoresetModel, Coreset]]]] = {}
     tasks: dict[tuple[str, int], Callable[[], Any]] = {}
     for name, model in models.items():
-        sketch = sketch_of(model, tree)
+        sketch = sketches[name]
         # moments hold the rows that would be scored on, so inside the tree even those models are fitted on a sample
         once = exact[name] and inside is None
         own = dict(list(cores[sketch].items())[:1]) if once else cores[sketch]
         if exact[name] and inside is not None:
             model = clone(model).set_params(objective=sketch)
         chosen[name] = (sketch, once, {m: (clone(model), core) for m, core in own.items()})
-    for name, m in sorted(((name, m) for name, it in chosen.items() for m in it[2]), key=lambda each: -each[1]):
+    features = {(sketch, m): PreparedOnce(transformer) for sketch, own in cores.items() for m in own}
+    every = [(name, m) for name, it in chosen.items() for m in it[2]]
+    for name, m in sorted(every, key=lambda each: -effort(models[each[0]]._estimator(), each[1])):
         fit, core = chosen[name][2][m]
-        tasks[name, m] = fit._task_on(core, tree, transformer)  # the largest first: they take longest
+        tasks[name, m] = fit._task_on(core, tree, features[sketches[name], m])  # those first that take longest
     fitted = _fitted(tasks, executor, progress)
     found = {}
     for name, (sketch, once, fits) in chosen.items():
@@ -249,19 +223,6 @@ def _fitted(
     told = None if progress is None else lambda _, done, total: progress("compare", done, total)
     results = executor.run(jobs, fit_timed, None, told)
     return {key: results[job.name] for key, job in zip(tasks, jobs, strict=True)}
-
-
-def _drawn(tree: CoresetTree, sketch: str, sizes: list[int], inside: HeldInside | None) -> dict[int, Coreset]:
-    """Nested coresets by their rows; only the largest may warn, since the others are there to look at its curve."""
-    found = {}
-    for size in sizes:
-        with warnings.catch_warnings():
-            if size != sizes[0]:
-                warnings.simplefilter("ignore", CoresetQualityWarning)
-            core = tree.coreset(size, objective=sketch)
-        core = core if inside is None else inside.without(core)
-        found[len(core)] = core
-    return found
 
 
 def scored(
