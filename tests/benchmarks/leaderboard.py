@@ -40,7 +40,7 @@ from coretree.learn.standings import Comparison
 from coretree.run.evaluate import evaluate_all
 from coretree.run.executor import available_cores
 from coretree.run.fitting import fitted_as
-from coretree.run.flights import FEATURES, ROWS_A_GROUP, TARGET, load_flights
+from coretree.run.flights import FEATURES, TARGET, load_flights
 from coretree.run.tasks import Reading
 
 LINEAR = ("logistic", "svm")
@@ -126,7 +126,7 @@ def flights(work: Path, months: int = 12, *, absolute: bool = False) -> tuple[ct
     Models are asked about months that they have not seen, so the time of departure is given as hour and weekday; with
     ``absolute`` as the date that it is, too, on which trees of many rows learn the weeks that will not come again.
     """
-    folder = work / f"flights-{months}"
+    folder = work / f"months-{months}"
     if not folder.exists():
         folder.mkdir(parents=True)
         rows = load_flights(months)
@@ -135,10 +135,10 @@ def flights(work: Path, months: int = 12, *, absolute: bool = False) -> tuple[ct
         rows = rows[["month", *FEATURES, "hour", "weekday", TARGET]].reset_index(drop=True)
         for month, part in rows.groupby("month", sort=True):
             name = folder / f"flights-{int(str(month)):02d}.parquet"
-            part.drop(columns="month").to_parquet(name, row_group_size=ROWS_A_GROUP, index=False)
+            part.drop(columns="month").to_parquet(name, index=False)
     files = sorted(folder.glob("*.parquet"))
     late = max(1, months // 6)
-    roles: dict[str, Any] = {"target": TARGET, "task": "classification", "leaf_bytes": 1 << 20}
+    roles: dict[str, Any] = {"target": TARGET, "task": "classification"}
     roles |= {"time": "scheduled", "drop": ["hour", "weekday"]} if absolute else {"drop": ["scheduled"]}
     train, test = (ct.Dataset.from_parquet([str(p) for p in side], **roles) for side in (files[:-late], files[-late:]))
     return train, test
