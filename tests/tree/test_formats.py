@@ -43,8 +43,8 @@ def same(tree: CoresetTree, expected: dict[str, Any], rtol: float = 1e-9, **wind
 
 
 def test_there_are_fixtures() -> None:
-    assert {version for version, _ in KINDS} >= {"v1"}
-    assert len(KINDS) >= 3
+    assert {version for version, _ in KINDS} >= {"v1", "v2"}
+    assert len(KINDS) >= 6
 
 
 @pytest.mark.parametrize(("version", "name"), KINDS)
