@@ -27,6 +27,7 @@ from coretree.run.publish import Refinement, publish
 from coretree.run.settings import Settings
 from coretree.run.tasks import NodeWork, Reading, SurveyWork, leaf_name, read_node, read_survey
 from coretree.tree.coresets import draw
+from coretree.tree.local_store import together
 from coretree.tree.manifest import Manifest, StoredObject
 from coretree.tree.node import Node, Survey
 from coretree.tree.plan import Plan, digest, every_node, plan
@@ -84,8 +85,9 @@ def build_tree(
         shape, more = node_pass(data, refined, settings.fan_in, store, executor, "refine", progress)
         third, nodes = Refinement(refined, shape), {**nodes, **more}
     manifest = publish(data, settings, source, recipe, second, third, nodes, store, under=recipe.name)
-    for name in first.nodes:
-        store.delete(node_key(name))
+    with together():
+        for name in first.nodes:
+            store.delete(node_key(name))
     return BuildSummary(len(data.scan.leaves), len(manifest.nodes), len(made) + len(nodes), total_bytes(manifest))
 
 
