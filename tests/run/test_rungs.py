@@ -9,7 +9,6 @@ import pytest
 
 from coretree import CoresetTree, Dataset, ThreadExecutor
 from coretree.errors import ConfigError, CoresetQualityWarning
-from coretree.run import rungs
 from coretree.run.rungs import drawn, sizes_of
 from generated import sales
 
@@ -20,16 +19,10 @@ def tree() -> CoresetTree:
     return CoresetTree(size=1600).build(data, client=ThreadExecutor(1))
 
 
-def test_sizes(tree: CoresetTree, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sizes(tree: CoresetTree) -> None:
     for sketch in ("robust", "balanced"):
         assert sizes_of(None, tree, sketch, 3) == [1600, 800, 400]
-    for sketch in ("robust", "balanced"):
         assert sizes_of(None, tree, sketch, 3, sparse=True) == [1600, 400, 200]
-    monkeypatch.setattr(rungs, "MANY_ROWS", 100)
-    assert sizes_of(None, tree, "balanced", 3, sparse=True) == [1600, 200, 100]
-    assert sizes_of(1598, tree, "balanced", 3, sparse=True) == [1598, 399, 199]  # a sixteenth would be too few
-    assert sizes_of(None, tree, "robust", 3, sparse=True) == [1600, 400, 200]
-    assert sizes_of(None, tree, "balanced", 3) == [1600, 800, 400]
     with pytest.raises(ConfigError, match="fewer steps"):
         sizes_of(100, tree, "balanced", 3)
 

@@ -15,15 +15,13 @@ from coretree.run.held_inside import HeldInside
 from coretree.tree.coresets import Coreset, most_rows
 
 LEAST_ROWS = 50  # of the smallest nested coreset
-MANY_ROWS = 1_000  # of the smallest one, so that the larger ones may be left out
 
 
 def sizes_of(size: int | None, tree: CoresetTree, sketch: str, steps: int, *, sparse: bool = False) -> list[int]:
     """Sizes of nested coresets, each half of the one before.
 
-    ``sparse``, for a curve that is only extrapolated: the second is a quarter of the first, or an eighth where the last
-    one has `MANY_ROWS` nevertheless, since half of the rows cost most and say least. A calibrated sketch stays at the
-    quarter: too few rows cannot meet all the totals.
+    ``sparse``, for a curve that is only extrapolated: the second is a quarter of the first, since half of the rows cost
+    most and say least.
 
     Raises
     ------
@@ -39,8 +37,7 @@ def sizes_of(size: int | None, tree: CoresetTree, sketch: str, steps: int, *, sp
         raise ConfigError(f"steps={steps} must be at least 2: a curve needs two sizes.")
     largest = at_most(size, tree, sketch) or most_rows(tree.root_, tree.recipe_, sketch)
     most = min(largest, tree.n_rows_)
-    enough = most >> (steps + 1) >= MANY_ROWS and sketch not in tree.totals_
-    first = (3 if enough else 2) if sparse else 1
+    first = 2 if sparse else 1
     cuts = [0, *range(first, first + steps - 1)]
     if most >> cuts[-1] < LEAST_ROWS:
         raise ConfigError(
