@@ -188,10 +188,13 @@ def _ladder(
     """Meet counts and as much of the gradient as can be met, then the class sums where rows allow."""
     design = np.maximum(d - a, 0.0)
     metrics = {"design": design + 0.1 * design.mean(), "flat": np.ones(len(d))}
-    rungs = {name: _rung(d, q * (d.sum() / (d @ q)), codes, counts, ahead) for name, q in metrics.items()}
+    rungs: dict[str, tuple[Float, Constraints, Spectrum]] = {}
     tried: set[tuple[str, int]] = set()
     for truncation in (*_TRUNCATIONS, 1.0):
-        for metric, (q, first, rest) in rungs.items():
+        for metric, free in metrics.items():
+            if metric not in rungs:  # most often the first one will do
+                rungs[metric] = _rung(d, free * (d.sum() / (d @ free)), codes, counts, ahead)
+            q, first, rest = rungs[metric]
             r = rest.kept(truncation, len(d) // 2 - len(first.target)) if truncation < 1 else 0
             if (metric, r) in tried:
                 continue

@@ -23,6 +23,7 @@ WIDE_NEWTON = 300
 """Columns beyond which Newton's method takes its Hessian in float32."""
 
 _BLOCK = 2_048  # rows: a block of a few dozen columns and its temporaries stay in a core's second cache (1 to 2 MiB)
+_GRAM_BLOCK = 8_192  # rows of a Gram matrix's block: long products are the fastest
 _SMALL_PRODUCT = (
     1_000_000  # multiply-adds up to which OpenBLAS takes its kernel for small matrices: 2 to 6 times as fast
 )
@@ -95,9 +96,12 @@ def gradient(X: Matrix, slopes: Matrix, w: npt.NDArray[Any] | None) -> Float:
 
 
 def weighted_gram(X: Matrix, w: npt.NDArray[Any]) -> Float:
-    """Return sum of w x x' for w >= 0, shape (d, d), symmetric to the last bit."""
-    root = X * np.sqrt(w).astype(X.dtype, copy=False)[:, None]
-    return np.asarray(root.T @ root, np.float64)  # one array with itself: BLAS does half the work
+    """Return sum of w x x' for w >= 0, shape (d, d), symmetric to the last bit; no copy of all rows is made."""
+    total = np.zeros((X.shape[1], X.shape[1]))
+    for part in blocks(len(X), _GRAM_BLOCK):
+        root = X[part] * np.sqrt(w[part]).astype(X.dtype, copy=False)[:, None]
+        total += root.T @ root  # one array with itself: BLAS does half the work
+    return total
 
 
 def softmax_hessian(X: Matrix, p: Matrix, w: npt.NDArray[Any]) -> Float:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
+from coretree.coreset.derivatives import blocks, weighted_gram
 from coretree.coreset.quality import kish
 from coretree.coreset.rows import Float
 
@@ -81,8 +82,7 @@ def spectrum(columns: Float, target: Float, earlier: Constraints, D: Float) -> S
     """
     share = (earlier.basis * D[:, None]).T @ columns
     rest = columns - earlier.basis @ share
-    root = rest * np.sqrt(D)[:, None]
-    variances, directions = np.linalg.eigh(root.T @ root)
+    variances, directions = np.linalg.eigh(weighted_gram(rest, D))
     order = np.argsort(-variances, kind="stable")
     return Spectrum(rest, target - share.T @ earlier.target, variances[order].clip(min=0.0), directions[:, order])
 
@@ -105,7 +105,8 @@ def tilt(d: Float, q: Float, constraints: Constraints) -> Float | None:
         Met to 1e-10 of the natural scale; every tilt within [1/30, 30], Kish size at least a quarter of d's.
     """
     B, t = constraints.basis, constraints.target
-    if (np.abs(t) > CAP * (d @ np.abs(B)) * (1 + 1e-9)).any():
+    reach = sum(d[part] @ np.abs(B[part]) for part in blocks(len(B)))
+    if (np.abs(t) > CAP * reach * (1 + 1e-9)).any():
         return None  # out of reach whatever the tilts; also keeps absurd totals from overflowing
     lam, natural = np.zeros(len(t)), np.sqrt(float(d @ q))
     noise = 1e-13 * float(d.sum())  # the dual is a difference of sums of this size: smaller decreases cannot be seen
@@ -114,8 +115,7 @@ def tilt(d: Float, q: Float, constraints: Constraints) -> Float | None:
         slope = B.T @ w - t
         if np.abs(slope).max(initial=0.0) <= 1e-10 * natural:
             return w if _acceptable(w, d) else None
-        root = B * np.sqrt(w * q)[:, None]
-        hessian = root.T @ root  # one array with itself: BLAS does half the work
+        hessian = weighted_gram(B, w * q)
         hessian[np.diag_indices(len(t))] += 1e-13 * np.trace(hessian)
         try:
             step = cho_solve(cho_factor(hessian), slope)
