@@ -68,10 +68,12 @@ def test_classes_missing_from_pilot_or_data(name: str) -> None:
     assert (s[y == 1] > 20 * np.median(s[y == 0])).all()  # the only row of a class is all but certain
 
 
-def test_a_bad_row_is_named() -> None:
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("loss", ["logistic", "squared_hinge", "hinge"])
+def test_a_bad_row_is_named(loss: str, value: float) -> None:
     X, y, counts = problem("logistic")
-    state = pilot_state(X, y, np.ones(4000), "logistic", counts)
-    X[7, 2] = np.nan
+    state = pilot_state(X, y, np.ones(4000), loss, counts)
+    X[7, 2] = value
     with pytest.raises(ValueError, match="1 rows have one that is not, first row 7"):
         robust_scores(X, y, state)
 

@@ -178,3 +178,21 @@ def test_no_rows_are_the_identity() -> None:
     none, one = profiled([cut(columns, 0, 0)], RULES), profiled([columns], RULES)
     assert_same(none + one, one)
     assert_same(one + none, one)
+
+
+def test_profiles_of_old_are_read_and_merged_with_new_ones() -> None:
+    """Moments were stored class by class, and of no rows there were none."""
+    old = profiled([whole(target="y")], class_moments=True)
+    columns = whole(target="y")
+    one = profiled([columns.take(np.asarray(columns.target.codes) == 0)])  # a leaf that lacks a class
+    assert len(one.labels) < len(old.labels)
+    both = old + one
+    assert_same(both, Profile.from_state(both.state()))
+    assert {m.n_features for m in both.by_class.values()} == {0}
+    state = {k: v for k, v in old.state().items() if not k.startswith(("moments/", "classes/"))}
+    for i, k in enumerate(old.labels):
+        state |= {f"class{i}/{key}": value for key, value in old.by_class[k].state().items()}
+    assert_same(Profile.from_state(state | {"n_class": np.array(len(old.labels))}), old)
+    nothing = state | {"labels": np.array([], dtype=object), "n_class": np.array(0)}
+    assert_same(Profile.from_state(nothing) + one, Profile.from_state(nothing) + one)
+    assert Profile.from_state(nothing).moments.n_features == one.moments.n_features

@@ -172,6 +172,7 @@ from coretree.errors import StoreError
 from coretree.tree.local_store import LocalStore
 
 folder, limit = sys.argv[1], int(sys.argv[2])
+large = 3 * limit or 300_000
 if limit:  # no file may grow beyond it: a write stops in the middle, as on a full disk
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 store = LocalStore(folder)
@@ -179,8 +180,8 @@ store.put("nodes/ab/small.arrow", b"s" * 1000)
 version = store.replace("manifest.json", b"1", expected=None)
 before = sorted(os.path.join(*at) for at in ((a, f) for a, _, files in os.walk(folder) for f in files))
 for write in (
-    lambda: store.put("nodes/ab/large.arrow", b"x" * 300_000),
-    lambda: store.replace("manifest.json", b"2" * 300_000, expected=version),
+    lambda: store.put("nodes/ab/large.arrow", b"x" * large),
+    lambda: store.replace("manifest.json", b"2" * large, expected=version),
 ):
     try:
         write()
@@ -209,10 +210,11 @@ def fill(folder: Path, *, before: str = "true", limit: int = 0) -> str:
     return done.stdout
 
 
-def test_a_file_that_cannot_grow_leaves_the_store_as_it_was(tmp_path: Path) -> None:
-    said = fill(tmp_path / "tree", limit=100_000).splitlines()
-    assert "large.arrow: cannot write 300,000 bytes: File too large. No part of it is left there." in said[0]
-    assert "manifest.json: cannot write 300,000 bytes: File too large." in said[1]
+@pytest.mark.parametrize("limit", [100_000, 1_200])  # the smaller object fits a buffer, which is flushed once more
+def test_a_file_that_cannot_grow_leaves_the_store_as_it_was(tmp_path: Path, limit: int) -> None:
+    said = fill(tmp_path / "tree", limit=limit).splitlines()
+    assert f"large.arrow: cannot write {3 * limit:,} bytes: File too large. No part of it is left there." in said[0]
+    assert f"manifest.json: cannot write {3 * limit:,} bytes: File too large." in said[1]
 
 
 def test_a_disk_that_is_full_leaves_the_store_as_it_was(tmp_path: Path) -> None:
@@ -335,3 +337,14 @@ def test_objects_that_cannot_be_written_together_leave_nothing_half(
     assert files(store.folder) == [KEY]  # whole and durable by then
     store.put(OTHER, b"two")
     assert files(store.folder) == [KEY, OTHER]  # nothing is held back any more
+
+
+def test_no_more_than_so_much_is_held_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coretree.tree.local_store.MOST_HELD", 5)
+    store = LocalStore(tmp_path)
+    with together():
+        store.put(KEY, b"one")
+        assert not (tmp_path / KEY).exists()
+        store.put(OTHER, b"two")
+        assert (tmp_path / KEY).read_bytes() == b"one"
+        assert (tmp_path / OTHER).read_bytes() == b"two"

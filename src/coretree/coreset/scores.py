@@ -256,7 +256,8 @@ def _lengths(
                 products = maps @ A[part].T
                 length, leverage = mix @ np.square(products[1:], out=products[1:])
                 found[:2, part] = _pull(products[0], t[part], kind, length)
-                found[2, part] = np.fmin(leverage, X.dtype.type(1))
+                # an overflow is a row far out, an infinite feature is none: its margin is not a number
+                found[2, part] = np.fmin(leverage, X.dtype.type(1)) + 0 * products[0]
             out[:, own] = found
     return out
 

@@ -1,4 +1,4 @@
-"""A softmax pilot's sums and scores in one sweep: a block of rows is read once, while it is in the cache."""
+"""A softmax pilot's sums and scores in one sweep over blocks of rows; the maps that rows of any loss are scored by."""
 
 from __future__ import annotations
 

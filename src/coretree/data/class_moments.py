@@ -47,10 +47,9 @@ def class_moments_of(columns: Columns, block: npt.NDArray[Any]) -> dict[Level | 
     return out
 
 
-def joined(parts: Sequence[Moments]) -> Moments:
-    """What all parts know of a class: rows and weight at least."""
-    few = min(part.n_features for part in parts)
-    return reduce(add, [part if part.n_features == few else part.without_columns for part in parts])
+def joined(parts: Sequence[Moments], n_features: int) -> Moments:
+    """Moments of a class in all parts; without columns, rows and weight alone."""
+    return reduce(add, [part if part.n_features == n_features else part.without_columns for part in parts])
 
 
 def pack(items: Sequence[Moments]) -> dict[str, npt.NDArray[Any]]:

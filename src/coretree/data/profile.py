@@ -144,9 +144,10 @@ class Profile:
         target, seconds = many("ends", Moments)
         # of old, moments of the classes alone were stored, each on its own
         classes = unpack_moments(grouped["classes"]) if "classes" in grouped else many("class", Moments)
+        none = Moments.empty(len(grouped["quantiles"]["lengths"]))
         return cls(
             changes=Changes.from_state(grouped.get("changes", {})),
-            moments=Moments.from_state(grouped["moments"]) if "moments" in grouped else _added(classes),
+            moments=Moments.from_state(grouped["moments"]) if "moments" in grouped else sum(classes, none),
             by_class=dict(zip(map(label_from_text, state["labels"]), classes, strict=True)),
             quantiles=tuple(unpack(grouped["quantiles"])),
             frequent=many("frequent", HeavyHitters),
@@ -241,10 +242,11 @@ def merge_profiles(parts: Sequence[Profile]) -> Profile:
             f"the target has more than {MAX_CLASSES} classes (such as {labels[:3]}). "
             'For a quantity, say task = "regression"; an identifier is no target.'
         )
+    few = min((m.n_features for part in parts for m in part.by_class.values()), default=0)  # what all parts know
     return Profile(
         changes=_added([part.changes for part in parts]),
         moments=_added([part.moments for part in parts]),
-        by_class={k: joined([part.by_class[k] for part in parts if k in part.by_class]) for k in labels},
+        by_class={k: joined([part.by_class[k] for part in parts if k in part.by_class], few) for k in labels},
         quantiles=tuple(merge(column) for column in zip(*(part.quantiles for part in parts), strict=True)),
         frequent=tuple(_added(column) for column in zip(*(part.frequent for part in parts), strict=True)),
         distinct=tuple(_added(column) for column in zip(*(part.distinct for part in parts), strict=True)),

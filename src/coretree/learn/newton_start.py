@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
+import threading
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from scipy.linalg import LinAlgError, LinAlgWarning
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 MOST_UNKNOWNS = 256
 """Coefficients, of all classes, up to which a Newton step is cheap beside the steps that it saves."""
 LEAST_STEPS = 50
 """Steps allowed, below which a fit is cut short on purpose."""
+_one_at_a_time = threading.Lock()  # the solver changes the filters of warnings, which all threads share
 
 
 def suits_newton(estimator: Any, X: Any, y: Any) -> bool:
@@ -66,6 +71,12 @@ def fit_from_newton(estimator: Any, X: Any, y: Any, arguments: Mapping[str, Any]
     >>> bool(np.allclose(found.coef_, plain.coef_, atol=1e-5)), int(found.n_iter_[0])
     (True, 0)
     """
-    start = clone(estimator).set_params(solver="newton-cholesky").fit(X, y, **arguments)
+    try:
+        with _one_at_a_time, warnings.catch_warnings():
+            warnings.simplefilter("ignore", LinAlgWarning)  # how well it went, the second fit will tell
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            start = clone(estimator).set_params(solver="newton-cholesky").fit(X, y, **arguments)
+    except LinAlgError:
+        return estimator.fit(X, y, **arguments)
     estimator.coef_, estimator.intercept_, estimator.classes_ = start.coef_, start.intercept_, start.classes_
     return estimator.set_params(warm_start=True).fit(X, y, **arguments).set_params(warm_start=False)

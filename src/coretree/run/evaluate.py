@@ -118,9 +118,10 @@ def evaluate_all(
     schema: Schema = first.schema_
     check_columns(schema, data, target=True)
     judged = judged_together(models)
-    threads = 1 if len(data.scan.leaves) > 1 else None
+    executor, n_leaves = executor_for(client, data=data), len(data.scan.leaves)
+    threads = 1 if 1 < n_leaves >= executor.n_slots else None
     work = EvaluateWork(Reading(as_divided(schema, data), first.clean_, data.selection), judged, threads)
-    found = run_over_leaves(data, work, "evaluate", client, progress)
+    found = run_over_leaves(data, work, "evaluate", executor, progress)
     out = {}
     for name, model in judged.items():
         counted = sum((each[name] for each in found[1:]), found[0][name])
@@ -185,7 +186,8 @@ class EvaluateWork:
             rows = to_frame(columns)
             for prepare in {id(model.prepare): model.prepare for model in self.models.values()}.values():
                 # column by column: a tree looks at few of them, and boosting then needs half the time
-                prepared[id(prepare)] = np.asfortranarray(prepare.transform(rows))
+                found = prepare.transform(rows)
+                prepared[id(prepare)] = np.asfortranarray(found) if isinstance(found, np.ndarray) else found
         return {name: verdict(model, columns, prepared.get(id(model.prepare))) for name, model in self.models.items()}
 
 

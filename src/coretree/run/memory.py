@@ -138,8 +138,8 @@ def preflight(workers: Mapping[str, Any], need: Demand) -> int:
                 f"worker {address} has {_mib(limit)}, but needs about {_mib(peak)} ({_mib(BASE_BYTES)} for Python, "
                 f"{threads} threads x {_mib(need.thread)}: {_mib(THREAD_BYTES)} of its own, {_mib(need.reading)} to "
                 f"read a chunk, and {_mib(need.leaf)} for its rows or {_mib(need.merge)} for a merge), and only "
-                f"{USABLE_SHARE:.0%} of the limit can be used. Give it fewer threads or more memory, "
-                + ("build a smaller tree (size)." if need.merge > need.leaf else "or write smaller row groups.")
+                f"{USABLE_SHARE:.0%} of the limit can be used. Give it fewer threads or more memory, or "
+                + ("build a smaller tree (size)." if need.merge > need.leaf else "write smaller row groups.")
             )
     return worst
 

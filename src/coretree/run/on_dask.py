@@ -70,7 +70,7 @@ class DaskExecutor:
         if not jobs:
             return results
         self._need_workers()
-        frontier = Frontier(batched(jobs, self.n_slots))
+        frontier = Frontier(batched(jobs, max(1, self.n_slots)))
         submit = _Submitter(self.client, work, data, jobs)
         try:
             for batch, found in self._finished(frontier, submit):
@@ -97,15 +97,15 @@ class DaskExecutor:
                 looked, cap = time.monotonic(), max(2, int(WINDOW * self.n_slots))
             for batch in frontier.take(cap):
                 completed.add(submit(batch))
-            ended = completed.next_batch(block=False)
-            if ended:
+            batches = completed.next_batch(block=False)
+            if batches:
                 last = time.monotonic()
             elif time.monotonic() - last > self.stall_s:
                 check_stall(self.client, sum(map(len, frontier.live.values())))
                 last = time.monotonic()
             else:
                 time.sleep(0.01)
-            for future in ended:
+            for future in batches:
                 batch = submit.live[future]
                 found = self._results(future, batch)
                 del submit.live[future]

@@ -168,7 +168,7 @@ class SurveyWork:
         return KEEP_ALL if label in self._keep_all else self.settings.size
 
     def survey(self, columns: Columns, ids: Ids, leaf_rows: int = 0) -> Survey:
-        """One chunk, best of grouped rows."""
+        """One chunk; where this pass is the only one, best of grouped rows."""
         return survey_rows(columns, ids, self.settings, self.leaf_size, self._capacity, leaf_rows)
 
 

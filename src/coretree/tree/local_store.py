@@ -19,9 +19,10 @@ from typing import BinaryIO
 from coretree.errors import StoreError
 from coretree.tree.store import check_expected, check_key, missing_object, token
 
+MOST_HELD = 32 << 20  # bytes that a thread holds back
 _TEMPORARY, _LOCK = ".part-", ".lock-"
 _thread = threading.local()  # with ``held``: what it is to write later
-_writers = threading.BoundedSemaphore(8)  # threads with many files open at a time
+_writers = threading.BoundedSemaphore(3)  # threads with many files open at a time
 
 
 @contextmanager
@@ -118,6 +119,8 @@ class LocalStore:
             _write({path: data})
         else:
             held[path] = data
+            if sum(len(each or b"") for each in held.values()) > MOST_HELD:
+                settle()
 
     def replace(self, key: str, data: bytes, *, expected: str | None) -> str:
         """Compare and set under an exclusive file lock; see `Store.replace`."""
@@ -240,10 +243,17 @@ def _write(objects: Mapping[Path, bytes | None]) -> None:
                     with _writing(path, len(objects[path] or b"")):
                         os.replace(files[path][1], path)
             finally:
-                for _, temporary in files.values():
+                for file, temporary in files.values():
                     with suppress(OSError):
                         temporary.unlink(missing_ok=True)
-    for folder, path in {path.parent: path for path in objects if path in files or path.parent.exists()}.items():
+                    with suppress(OSError):  # what did not fit is flushed once more
+                        file.close()
+                _sync_folders(objects)
+
+
+def _sync_folders(objects: Mapping[Path, bytes | None]) -> None:
+    """Make the names of objects that were written or deleted durable."""
+    for folder, path in {path.parent: path for path in objects if path.parent.exists()}.items():
         with _writing(path, len(objects[path] or b"")):
             _sync_folder(folder)
 
