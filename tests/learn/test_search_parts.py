@@ -146,7 +146,7 @@ def test_a_trial_never_sees_its_fold() -> None:
     found = shared.run({"C": 0.3}, "robust", 200, 0)
     assert found.scores == {"score": expected}
     kept = shared.run({"C": 0.3}, "robust", 200, 0, keep=True).model
-    assert (kept.coef_ == model.coef_).all()
+    np.testing.assert_allclose(kept.coef_, model.coef_, rtol=1e-4)  # the same optimum, reached on another way
     assert "ValueError" not in shared.run({}, "robust", 200, 1).error
 
 

@@ -218,7 +218,7 @@ def test_a_plan_that_does_not_fit_is_refused_before_any_work(
 ) -> None:
     train, _ = opened(folder).split()
     asked: list[str] = []
-    with pytest.raises(MemoryPlanError, match=r"needs about .* for one chunk or merge"):
+    with pytest.raises(MemoryPlanError, match=r"needs about .* MiB for a merge\)"):
         CoresetTree(tmp_path / "big", size=200_000_000).build(
             train, client=processes, progress=lambda stage, done, total: asked.append(stage)
         )
