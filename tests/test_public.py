@@ -188,6 +188,11 @@ def test_the_light_test_can_fail() -> None:
     assert {"pandas", "numpy"} <= imported_by("import coretree; coretree.Dataset") & HEAVY
 
 
+def test_a_fit_does_not_import_what_saving_takes() -> None:
+    assert {"sklearn"} <= imported_by("import coretree; coretree.CoresetClassifier")
+    assert {"skops", "torch"} & imported_by("import coretree; coretree.CoresetClassifier") == set()
+
+
 def test_the_data_layer_does_without_dask() -> None:
     assert (
         imported_by("import coretree; coretree.Dataset, coretree.CoresetTree, coretree.evaluate")

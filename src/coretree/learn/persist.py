@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import skops.io
 
 from coretree.errors import ModelFileError, OutputExistsError, StoreError
 
@@ -143,6 +142,8 @@ def load_model(folder: str | Path, *, trusted: Sequence[str] = ()) -> tuple[Any,
             f"({len(data)} bytes found, {manifest.get('n_bytes')} written). {_RESAVE}"
         )
     allowed = [*TRUSTED_TYPES, *trusted]
+    import skops.io  # imports every estimator of scikit-learn, and torch where it is: only for those who load or save
+
     try:
         strangers = sorted(set(skops.io.get_untrusted_types(data=data)) - set(allowed))
         if not strangers:
@@ -162,6 +163,8 @@ _RESAVE = "Copy the folder again from where it was saved, or train again."
 
 
 def _model_bytes(model: Any, target: Path, trusted: Sequence[str]) -> bytes:
+    import skops.io
+
     try:
         data: bytes = skops.io.dumps(model)
     except skops.io.exceptions.UnsupportedTypeException as error:
