@@ -123,9 +123,8 @@ def splitmix64(x: npt.ArrayLike) -> Ids:
     True
     """
     with np.errstate(over="ignore"):
-        z = np.array(
-            x, np.uint64, order="C"
-        )  # the only copy: everything below works in it, while a block is in the cache
+        # the only copy: everything below works in it, while a block is in the cache
+        z = np.array(x, np.uint64, order="C")
         flat, room = z.reshape(-1), np.empty(min(z.size, _BLOCK), np.uint64)
         for start in range(0, len(flat), _BLOCK):
             part = flat[start : start + _BLOCK]

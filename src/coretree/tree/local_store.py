@@ -30,7 +30,7 @@ def together() -> Iterator[None]:
     """Hold back what this thread puts into local stores, and write it when the block ends, also by an error.
 
     A disk makes many small files durable in less time side by side than one by one. Inside the block the thread gets
-    what it has put; nobody else does, and nothing of it is durable: report nothing done before the block has ended.
+    what it has put; nobody else may yet, nor need it be durable: report nothing done before the block has ended.
     What it deletes is gone at once, and durably so at the end.
 
     Raises
