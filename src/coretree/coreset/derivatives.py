@@ -95,11 +95,15 @@ def gradient(X: Matrix, slopes: Matrix, w: npt.NDArray[Any] | None) -> Float:
     return np.asarray(weighted.T @ X, np.float64).ravel()
 
 
-def weighted_gram(X: Matrix, w: npt.NDArray[Any]) -> Float:
-    """Return sum of w x x' for w >= 0, shape (d, d), symmetric to the last bit; no copy of all rows is made."""
+def weighted_gram(X: Matrix, w: npt.NDArray[Any], precision: type[np.floating[Any]] | None = None) -> Float:
+    """Return sum of w x x' for w >= 0, shape (d, d), symmetric to the last bit; no copy of all rows is made.
+
+    Products of a block are in ``precision``, by default in that of X, and their sum in float64.
+    """
     total = np.zeros((X.shape[1], X.shape[1]))
     for part in blocks(len(X), _GRAM_BLOCK):
-        root = X[part] * np.sqrt(w[part]).astype(X.dtype, copy=False)[:, None]
+        root = np.empty(X[part].shape, precision or X.dtype)
+        np.multiply(X[part], np.sqrt(w[part]).astype(X.dtype, copy=False)[:, None], out=root, casting="same_kind")
         total += root.T @ root  # one array with itself: BLAS does half the work
     return total
 

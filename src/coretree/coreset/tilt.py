@@ -111,14 +111,12 @@ def tilt(d: Float, q: Float, constraints: Constraints) -> Float | None:
     lam, natural = np.zeros(len(t)), np.sqrt(float(d @ q))
     noise = 1e-13 * float(d.sum())  # the dual is a difference of sums of this size: smaller decreases cannot be seen
     w, value = d.copy(), 0.0
-    for _ in range(_MAX_STEPS):
+    for at in range(_MAX_STEPS):
         slope = B.T @ w - t
         if np.abs(slope).max(initial=0.0) <= 1e-10 * natural:
             return w if _acceptable(w, d) else None
-        hessian = weighted_gram(B, w * q)
-        hessian[np.diag_indices(len(t))] += 1e-13 * np.trace(hessian)
         try:
-            step = cho_solve(cho_factor(hessian), slope)
+            step = _newton_step(B, w * q, slope) if at else slope  # the first Hessian is B'DB = I
         except (LinAlgError, ValueError):  # ValueError: an entry overflowed
             return None
         drop, size = float(slope @ step), 1.0
@@ -134,6 +132,13 @@ def tilt(d: Float, q: Float, constraints: Constraints) -> Float | None:
             return None
         lam, value, w = trial, reached, d * np.exp(exponent)
     return None
+
+
+def _newton_step(B: Float, v: Float, slope: Float) -> Float:
+    """Solve (sum of v b b') x = slope. Tilts are bounded, so this Hessian is near I and float32 turns a step little."""
+    hessian = weighted_gram(B, v, np.float32)
+    hessian[np.diag_indices(len(slope))] += 1e-7 * np.trace(hessian) / len(slope)
+    return np.asarray(cho_solve(cho_factor(hessian), slope), np.float64)
 
 
 def residual(w: Float, q: Float, d: Float, constraints: Constraints) -> float:
