@@ -15,7 +15,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.out_of_core import PeakMemory
+from benchmarks.peak_memory import PeakMemory
 
 
 @dataclass(frozen=True)

@@ -34,9 +34,9 @@ import coretree as ct
 from coretree.data.columns import Coded
 from coretree.data.encode import to_frame
 from coretree.data.to_sklearn import to_sklearn
-from coretree.learn.fit import limited_threads
 from coretree.learn.models import model_names, named_estimator
 from coretree.learn.standings import Comparison
+from coretree.learn.threads import limited_threads
 from coretree.run.evaluate import evaluate_all
 from coretree.run.executor import available_cores
 from coretree.run.fitting import fitted_as

@@ -15,21 +15,19 @@ import json
 import os
 import platform
 import tempfile
-import threading
 import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 from sklearn.linear_model import LogisticRegression
 
 import coretree as ct
+from benchmarks.peak_memory import PeakMemory
 
 FILE_ROWS, GROUP_ROWS, N_COLUMNS = 400_000, 100_000, 20
 ROW_BYTES = 8 * (N_COLUMNS + 2)
-SAMPLE_S = 0.01
 
 
 def write_file(folder: Path, i: int, rows: int) -> None:
@@ -52,30 +50,6 @@ def write_data(folder: Path, n_bytes: float) -> int:
         if not (folder / f"part-{i:04d}.parquet").exists():
             write_file(folder, i, min(FILE_ROWS, rows - low))
     return rows
-
-
-class PeakMemory:
-    """Largest resident size of each process while a ``with`` block runs, sampled by a thread."""
-
-    def __init__(self, pids: list[int]) -> None:
-        self._processes = {pid: psutil.Process(pid) for pid in pids}
-        self.peak = dict.fromkeys(pids, 0)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def _watch(self) -> None:
-        while not self._stop.is_set():
-            for pid, process in self._processes.items():
-                self.peak[pid] = max(self.peak[pid], process.memory_info().rss)
-            time.sleep(SAMPLE_S)
-
-    def __enter__(self) -> PeakMemory:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
 
 
 def run(

@@ -22,7 +22,7 @@ import pyarrow as pa
 
 import coretree as ct
 from benchmarks.large_tables import narrow, wide, write_table
-from benchmarks.out_of_core import PeakMemory
+from benchmarks.peak_memory import PeakMemory
 from coretree.run.build import leaf_size
 from coretree.run.memory import demand, preflight
 

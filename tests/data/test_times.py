@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
 
-from coretree.data.times import DatetimeParts, datetime_parts, part_names, to_seconds
+from coretree.data.times import DatetimeParts
+from coretree.data.timestamps import datetime_parts, part_names, to_seconds
 
 stamps = st.datetimes(dt.datetime(1678, 1, 1), dt.datetime(2261, 12, 31))
 

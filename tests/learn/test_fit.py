@@ -22,8 +22,9 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from coretree.errors import ConfigError
-from coretree.learn.fit import fit_weighted, limited_threads, resampled, seeded
+from coretree.learn.fit import fit_weighted, resampled, seeded
 from coretree.learn.prior_shift import PriorShift
+from coretree.learn.threads import limited_threads
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import fmin_l_bfgs_b
 from scipy.special import logsumexp
 
 from coretree.coreset.derivatives import (
@@ -180,6 +179,8 @@ def _newton(theta: Float, X: Matrix, y: npt.NDArray[Any], w: Float, loss: Loss, 
 
 def _lbfgs(theta: Float, X: Matrix, y: npt.NDArray[Any], w: Float, loss: Loss, lam: float) -> Float:
     """L-BFGS on the mean objective, for models whose Hessian is too wide to factor."""
+    from scipy.optimize import fmin_l_bfgs_b  # a fifth of a worker's start, for the few models that come here
+
     P, total = penalty(theta.shape, lam), float(w.sum())
 
     def value_and_gradient(flat: Float) -> tuple[float, Float]:

@@ -17,7 +17,7 @@ from coretree.data.columns import F64, Changes, Coded, Columns, Level
 from coretree.data.levels import codes_and_values, label_level, number_level, parse_numbers, text_level
 from coretree.data.read import Chunk
 from coretree.data.schema import Feature, Schema, is_text
-from coretree.data.times import to_seconds
+from coretree.data.timestamps import to_seconds
 from coretree.errors import ConfigError, DataError
 
 LARGEST_EXACT_INTEGER = 2**53

@@ -25,7 +25,7 @@ from coretree.data.schema import Schema
 from coretree.data.shifts import Drift as Drift
 from coretree.data.shifts import Kind, TimeShift
 from coretree.data.shifts import Shift as Shift
-from coretree.data.times import part_names
+from coretree.data.timestamps import part_names
 from coretree.errors import EmptyDataError, SchemaError
 
 # Probability that chance alone lifts any column of a comparison above its limit.

@@ -15,7 +15,7 @@ from coretree.data.columns import Coded, Columns, Level
 from coretree.data.prepare import CategoryPlan, Preparation
 from coretree.data.read import Chunk, frame_chunks
 from coretree.data.schema import Schema
-from coretree.data.times import datetime_parts
+from coretree.data.timestamps import datetime_parts
 from coretree.errors import TargetError
 
 I32 = npt.NDArray[np.int32]

@@ -23,7 +23,7 @@ from coretree.data.distinct import DistinctCount, distinct_count
 from coretree.data.moments import Moments, moments
 from coretree.data.quantiles import Digest, digest, digests, merge
 from coretree.data.schema import Schema
-from coretree.data.times import datetime_parts, part_names
+from coretree.data.timestamps import datetime_parts, part_names
 from coretree.errors import TargetError
 
 # Rows a chunk contributes to summaries that only describe the data (quantiles nobody asked for, distinct counts).

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Mapping
 from typing import Any, Literal
 
-import joblib
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
-from threadpoolctl import ThreadpoolController
 
 from coretree.coreset.rows import uniforms
 from coretree.errors import ConfigError
 from coretree.learn.masses import checked_weights, take_rows
 from coretree.learn.newton_start import fit_from_newton, suits_newton
 from coretree.learn.prior_shift import ClassMass, Prior, PriorShift
+from coretree.learn.threads import limited_threads
 from coretree.learn.weights import accepts_weights, treatment
 
 FloatArray = npt.NDArray[np.float64]
@@ -114,30 +110,6 @@ def seeded(estimator: Any, seed: int) -> Any:
         if value is None and name.rpartition("__")[2] == "random_state"
     ]
     return estimator.set_params(**dict.fromkeys(unset, seed)) if unset else estimator
-
-
-def threaded_libraries() -> ThreadpoolController:
-    """The threaded libraries of this process, looked for anew when a module has been loaded since: that takes 4 ms."""
-    return _libraries(len(sys.modules))
-
-
-@lru_cache(maxsize=1)
-def _libraries(_n_modules: int) -> ThreadpoolController:
-    return ThreadpoolController()
-
-
-@contextlib.contextmanager
-def limited_threads(n_threads: int | None) -> Iterator[None]:
-    """Hold OpenMP and joblib to ``n_threads`` inside the block, and BLAS to one; None leaves them alone.
-
-    The sums of BLAS depend on its threads, in the last bits; those of forests and boosting do not.
-    """
-    if n_threads is None:
-        yield
-        return
-    limits = {"blas": 1, "openmp": n_threads}
-    with threaded_libraries().limit(limits=limits), joblib.parallel_config(backend="threading", n_jobs=n_threads):
-        yield
 
 
 def shift_last(estimator: Any, *, class_mass: ClassMass = "rows", prior: Prior = "data") -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from coretree.learn.fit import threaded_libraries
+from coretree.learn.threads import threaded_libraries
 
 _lock = threading.Lock()
 _holders = 0

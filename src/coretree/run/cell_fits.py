@@ -11,8 +11,8 @@ from sklearn.mixture import GaussianMixture
 from coretree.coreset.cells import Cells
 from coretree.errors import ConfigError
 from coretree.learn.clustering import ClusterFit, fit_clusters
-from coretree.learn.fit import limited_threads
 from coretree.learn.mixture import MixtureFit, fit_mixture
+from coretree.learn.threads import limited_threads
 from coretree.run.settings import AUTO_CELLS
 
 Way = Literal["cells", "mixture", "rows"]

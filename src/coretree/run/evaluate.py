@@ -18,9 +18,9 @@ from coretree.data.dataset import Dataset
 from coretree.data.encode import to_frame
 from coretree.data.schema import Schema, kind_of
 from coretree.errors import EmptyDataError, SchemaError
-from coretree.learn.fit import limited_threads
 from coretree.learn.metrics import ClassificationTally, RegressionTally, classification_tally, regression_tally
 from coretree.learn.prior_shift import PriorShift
+from coretree.learn.threads import limited_threads
 from coretree.run.build import Progress
 from coretree.run.executor import executor_for
 from coretree.run.frontier import Job
