@@ -38,7 +38,7 @@ import pyarrow.parquet as pq
 
 import coretree as ct
 from benchmarks.large_tables import SHARES, narrow, write_narrow
-from coretree.run.blas import one_blas_thread
+from coretree.learn.threads import one_blas_thread
 from coretree.run.tasks import Reading
 from coretree.tree.inspect import shapes_of
 from coretree.tree.local_store import LocalStore

@@ -14,7 +14,7 @@ import coretree as ct
 from benchmarks.quality_bars import OURS, Bar, Record, Scale, record
 from benchmarks.quality_data import Frame
 from coretree.data.dataset import leaf_chunks
-from coretree.run.blas import one_blas_thread
+from coretree.learn.threads import one_blas_thread
 from coretree.run.sketching import sketch_rows
 from coretree.run.tasks import Reading
 

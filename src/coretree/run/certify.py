@@ -18,7 +18,7 @@ from coretree.learn.metrics import ClassificationTally
 from coretree.learn.penalised import Penalised, penalised
 from coretree.learn.polish import certified
 from coretree.learn.prior_shift import PriorShift
-from coretree.run.blas import one_blas_thread
+from coretree.learn.threads import one_blas_thread
 from coretree.run.build import Progress
 from coretree.run.evaluate import Evaluation, evaluate_all
 from coretree.run.full_pass import ClusterWork, FullPass, reading_for, summed

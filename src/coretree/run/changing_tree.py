@@ -11,7 +11,7 @@ from typing import Any
 from coretree.data.dataset import Dataset
 from coretree.data.fits import recipe_fit
 from coretree.errors import DamagedNodeError, DataWarning, MissingObjectError
-from coretree.run.blas import one_blas_thread
+from coretree.learn.threads import one_blas_thread
 from coretree.run.build import Progress
 from coretree.run.executor import executor_for
 from coretree.run.membership import Change

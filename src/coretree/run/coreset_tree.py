@@ -12,7 +12,7 @@ from coretree.data.dataset import Dataset
 from coretree.data.prepare import PrepareRules
 from coretree.data.profile import Level
 from coretree.errors import DamagedNodeError, OutputExistsError
-from coretree.run.blas import one_blas_thread
+from coretree.learn.threads import one_blas_thread
 from coretree.run.build import BuildSummary, Progress, build_tree, check_executor, source_name, total_bytes
 from coretree.run.changing_tree import ChangingTree
 from coretree.run.executor import Executor, executor_for

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 from coretree.data.dataset import DaskSource, Dataset, FrameSource
 from coretree.errors import ConfigError, CoretreeError, PartitionError
-from coretree.run.blas import one_blas_thread
+from coretree.learn.threads import one_blas_thread
 from coretree.run.faults import place
 from coretree.run.frontier import Batch, Frontier, Job, batched
 from coretree.tree.local_store import together

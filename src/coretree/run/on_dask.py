@@ -19,7 +19,7 @@ from distributed.scheduler import KilledWorker
 
 from coretree.data.dataset import DaskSource, Dataset, FrameSource
 from coretree.errors import CoretreeError, PartitionError
-from coretree.run.blas import one_blas_thread
+from coretree.learn.threads import one_blas_thread
 from coretree.run.executor import OnDone, OnResult, Work, each_of, result_of
 from coretree.run.faults import check_stall, killed, lost
 from coretree.run.frontier import Batch, Frontier, Job, batched

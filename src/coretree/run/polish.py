@@ -12,7 +12,7 @@ from coretree.data.dataset import Dataset
 from coretree.errors import ConfigError
 from coretree.learn.penalised import penalised
 from coretree.learn.polish import descend
-from coretree.run.blas import one_blas_thread
+from coretree.learn.threads import one_blas_thread
 from coretree.run.build import Progress
 from coretree.run.full_pass import FullPass
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from coretree.errors import ConfigError, CoresetQualityWarning
-from coretree.run.blas import one_blas_thread
+from coretree.learn.threads import one_blas_thread
 from coretree.run.coreset_tree import CoresetTree
 from coretree.run.executor import available_cores
 from coretree.run.fitting import at_most

@@ -14,8 +14,8 @@ from coretree.errors import ConfigError
 from coretree.learn.choose import Validation
 from coretree.learn.fold_rules import FoldRule, HashFolds, TimeFolds, time_folds
 from coretree.learn.folds import common_folds
+from coretree.learn.threads import one_blas_thread
 from coretree.learn.trials import FitRows, ScoredRows
-from coretree.run.blas import one_blas_thread
 from coretree.run.coreset_tree import CoresetTree
 from coretree.run.fitting import class_mass
 from coretree.run.train import recalibration, validation_rows

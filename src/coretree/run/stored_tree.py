@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from coretree.data.drift import Drift, drift
 from coretree.data.profile import Profile
 from coretree.errors import ConfigError, MissingObjectError, StoreError
-from coretree.run.blas import one_blas_thread
+from coretree.learn.threads import one_blas_thread
 from coretree.run.selection import Time, check_folders, decayed, in_folders, span_of
 from coretree.run.sweep import fence, sweep
 from coretree.run.tasks import read_node, read_survey
