@@ -55,6 +55,30 @@ def test_coresets_are_fitted_so_and_in_fewer_steps() -> None:
     assert not hasattr(wanted, "coef_")
 
 
+@pytest.mark.parametrize("k", [2, 3])
+def test_from_a_near_model_it_takes_fewer_steps_to_the_same_one(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y, w = rows(1500, k, 3)
+    steps: list[int] = []
+
+    def noting(estimator: Any) -> Any:
+        other = clone(estimator)
+        fit = other.fit
+        monkeypatch.setattr(other, "fit", lambda *a, **b: steps.append(int(fit(*a, **b).n_iter_.max())))
+        return other
+
+    monkeypatch.setattr("coretree.learn.newton_start.clone", noting)
+    wanted = LogisticRegression(tol=1e-6, max_iter=2000)
+    cold = fit_from_newton(clone(wanted), X, y, {"sample_weight": w})
+    near = np.column_stack([cold.intercept_, cold.coef_]) + np.random.default_rng(0).normal(0, 1e-3, (k - (k == 2), 12))
+    others = [near.ravel() if k == 2 else near, np.zeros(5), 50.0 * np.ones_like(near)]  # near, of another model, far
+    for start in others:
+        found = fit_from_newton(clone(wanted), X, y, {"sample_weight": w}, start)
+        assert np.allclose(found.predict_proba(X), cold.predict_proba(X), atol=1e-4)
+        assert found.get_params() == wanted.get_params()
+    assert steps[1] <= steps[0] - 2
+    assert steps[2] == steps[0]
+
+
 def test_the_solver_has_the_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
     """The negative control: from a bad start it goes on until its own tolerance."""
     X, y, w = rows(800, 2, 1)

@@ -34,6 +34,7 @@ def fit_weighted(
     seed: int = 0,
     n_threads: int | None = None,
     unsupported: Literal["error", "resample"] = "error",
+    near: FloatArray | None = None,
 ) -> Any:
     """Fit a clone of an estimator on the rows of a coreset, with the weights in the form that suits it.
 
@@ -64,6 +65,8 @@ def fit_weighted(
     unsupported : {"error", "resample"}
         For estimators that take no weights, where the weights differ: refuse, or draw rows in proportion to weight
         (systematic sampling, m rows in all).
+    near : array, optional
+        A logistic model that is thought to be near: see `coretree.learn.newton_start.fit_from_newton`.
 
     Returns
     -------
@@ -98,7 +101,7 @@ def fit_weighted(
         if form.kind == "unweighted_prior_shift" and class_counts is not None:
             arguments[f"{_last_step(model)}class_counts"] = class_counts
         if suits_newton(model, X, y):
-            return fit_from_newton(model, X, y, arguments)
+            return fit_from_newton(model, X, y, arguments, near)
         return model.fit(X, y, **arguments)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy.linalg import LinAlgError, LinAlgWarning
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
@@ -41,7 +42,9 @@ def suits_newton(estimator: Any, X: Any, y: Any) -> bool:
     return (X.shape[1] + 1) * (1 if classes == 2 else classes) <= min(MOST_UNKNOWNS, len(X))
 
 
-def fit_from_newton(estimator: Any, X: Any, y: Any, arguments: Mapping[str, Any]) -> Any:
+def fit_from_newton(
+    estimator: Any, X: Any, y: Any, arguments: Mapping[str, Any], near: npt.NDArray[np.float64] | None = None
+) -> Any:
     """Fit a logistic regression that `suits_newton` by its own solver, from where Newton's method ends.
 
     The loss is convex, so the solver confirms the place by its own ``tol``, or goes on from there. Newton's method
@@ -55,6 +58,9 @@ def fit_from_newton(estimator: Any, X: Any, y: Any, arguments: Mapping[str, Any]
     y : (n,) array
     arguments : mapping
         Further ones of ``fit``, such as sample weights.
+    near : (p + 1,) or (n_classes, p + 1) array, optional
+        Coefficients, the intercept first, of a model that is thought to be near: where Newton's method begins. It
+        saves half of its steps. Of another shape than the model's it is not used.
 
     Returns
     -------
@@ -75,8 +81,19 @@ def fit_from_newton(estimator: Any, X: Any, y: Any, arguments: Mapping[str, Any]
         with _one_at_a_time, warnings.catch_warnings():
             warnings.simplefilter("ignore", LinAlgWarning)  # how well it went, the second fit will tell
             warnings.simplefilter("ignore", ConvergenceWarning)
-            start = clone(estimator).set_params(solver="newton-cholesky").fit(X, y, **arguments)
+            start = _begun(clone(estimator).set_params(solver="newton-cholesky"), np.unique(y), X.shape[1], near)
+            start.fit(X, y, **arguments)
     except LinAlgError:
         return estimator.fit(X, y, **arguments)
     estimator.coef_, estimator.intercept_, estimator.classes_ = start.coef_, start.intercept_, start.classes_
     return estimator.set_params(warm_start=True).fit(X, y, **arguments).set_params(warm_start=False)
+
+
+def _begun(estimator: Any, classes: npt.NDArray[Any], n_features: int, near: npt.NDArray[np.float64] | None) -> Any:
+    """Put an unfitted estimator at given coefficients, if they are some for these classes and features."""
+    rows = 1 if len(classes) == 2 else len(classes)
+    if near is None or near.size != rows * (n_features + 1):
+        return estimator
+    theta = near.reshape(rows, n_features + 1)
+    estimator.coef_, estimator.intercept_, estimator.classes_ = theta[:, 1:].copy(), theta[:, 0].copy(), classes
+    return estimator.set_params(warm_start=True)

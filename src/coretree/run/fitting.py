@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 from sklearn.pipeline import Pipeline
 
 from coretree.data.clean import CleanRules
@@ -94,7 +95,21 @@ class PreparedOnce:
         return PreparedOnce, (self._transformer,)
 
 
-def fit_on_coreset(estimator: Any, core: Coreset, transformer: Any, seed: int, n_threads: int, prior: Prior) -> Any:
+def pilot_near(tree: CoresetTree, objective: str) -> npt.NDArray[np.float64] | None:
+    """Coefficients of the pilot that a logistic sketch was scored by: a fit on it ends close to them."""
+    pilot = tree.totals_[objective][0] if objective in tree.totals_ else None
+    return pilot.theta if pilot is not None and pilot.loss in ("logistic", "softmax") else None
+
+
+def fit_on_coreset(
+    estimator: Any,
+    core: Coreset,
+    transformer: Any,
+    seed: int,
+    n_threads: int,
+    prior: Prior,
+    near: npt.NDArray[np.float64] | None = None,
+) -> Any:
     """Fit on prepared rows; the task that runs on the one worker."""
     return fit_weighted(
         estimator,
@@ -106,6 +121,7 @@ def fit_on_coreset(estimator: Any, core: Coreset, transformer: Any, seed: int, n
         prior=prior,
         seed=seed,
         n_threads=n_threads,
+        near=near,
     )
 
 
