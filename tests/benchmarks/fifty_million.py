@@ -56,7 +56,8 @@ class Bench:
         self.executor, self.folder, self.rows, self.size = executor, folder, rows, size
         pids = list(executor.client.run(os.getpid).values())
         self.n_workers, self.meter = len(pids), Meter(pids)
-        executor.client.run(importlib.import_module, "coretree.run.tasks")  # once a process: no cost of rows
+        executor.client.run(importlib.import_module, "coretree.run.tasks")  # once a process: no cost of rows, as here
+        importlib.import_module("coretree.run.coreset_tree")
         self.scan()  # warms the page cache
 
     def scan(self) -> Measured:

@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
+from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from coretree.run.fitting import PreparedOnce
+from coretree import CoresetClassifier, CoresetTree, Dataset, ThreadExecutor
+from coretree.run.fitting import PreparedOnce, foreseen
 
 ROWS = pd.DataFrame(np.random.default_rng(0).normal(size=(500, 3)), columns=["a", "b", "c"])
 
@@ -50,3 +53,23 @@ def test_it_travels_without_the_rows() -> None:
     expected = once.transform(ROWS)
     assert len(pickle.dumps(once)) == empty
     assert (pickle.loads(pickle.dumps(once)).transform(ROWS) == expected).all()
+
+
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_what_is_foreseen_is_nearer_to_the_fit_than_the_pilot(n_classes: int) -> None:
+    rng = np.random.default_rng(n_classes)
+    X = rng.normal(size=(12_000, 4))
+    y = (X @ rng.normal(size=(4, n_classes)) + rng.gumbel(size=(12_000, n_classes))).argmax(axis=1)
+    frame = pd.DataFrame(X, columns=list("abcd")).assign(y=y)
+    tree = CoresetTree(size=2_000).build(Dataset.from_pandas(frame, target="y"), client=ThreadExecutor(1))
+    final = CoresetClassifier(LogisticRegression(tol=1e-8), tree=tree, client=ThreadExecutor(1)).fit().estimator_[-1]
+    fitted = np.column_stack([final.intercept_, final.coef_])
+    near, pilot = foreseen(tree, "robust"), tree.totals_["robust"][0].theta
+    assert near is not None
+
+    def off(theta: Any) -> float:
+        gap = theta.reshape(fitted.shape) - fitted
+        return float(np.abs(gap - gap.mean(axis=0) * (n_classes > 2)).max())  # a common shift of classes is none
+
+    assert off(near) < 0.2 * off(pilot)
+    assert foreseen(tree, "balanced") is None

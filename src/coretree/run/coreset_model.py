@@ -28,7 +28,7 @@ from coretree.run.fitting import (
     fit_on_coreset,
     fit_on_moments,
     fitted_as,
-    pilot_near,
+    foreseen,
     threads_for,
 )
 from coretree.run.inputs import as_dataset
@@ -104,7 +104,7 @@ class CoresetModel(FittedModel):
         if self.exact_:
             return partial(fit_on_moments, estimator, tree.root_.moments)
         seed, threads = int(self.random_state), threads_for(len(core))
-        near = pilot_near(tree, core.objective)
+        near = foreseen(tree, core.objective)
         return partial(fit_on_coreset, estimator, core, transformer, seed, threads, self._class_prior(), near)
 
     def _taking(self, fitted: Any, core: Coreset, tree: CoresetTree, transformer: Any) -> Self:

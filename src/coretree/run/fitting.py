@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.pipeline import Pipeline
 
+from coretree.coreset.quality import newton_direction
 from coretree.data.clean import CleanRules
 from coretree.data.schema import Schema
 from coretree.learn.exact_models import Exactness, fit_exact, is_exact
@@ -95,10 +96,15 @@ class PreparedOnce:
         return PreparedOnce, (self._transformer,)
 
 
-def pilot_near(tree: CoresetTree, objective: str) -> npt.NDArray[np.float64] | None:
-    """Coefficients of the pilot that a logistic sketch was scored by: a fit on it ends close to them."""
-    pilot = tree.totals_[objective][0] if objective in tree.totals_ else None
-    return pilot.theta if pilot is not None and pilot.loss in ("logistic", "softmax") else None
+def foreseen(tree: CoresetTree, objective: str) -> npt.NDArray[np.float64] | None:
+    """Coefficients that a logistic fit on a sketch ends close to: one Newton step on all rows from its pilot."""
+    if objective not in tree.totals_:
+        return None
+    pilot, totals = tree.totals_[objective]
+    if pilot.loss not in ("logistic", "softmax") or totals.hessian is None:
+        return None
+    no_rows = np.zeros((0, pilot.n_features))
+    return pilot.theta + newton_direction(no_rows[:, 0], no_rows, no_rows[:, 0], pilot, totals)[0]
 
 
 def fit_on_coreset(
