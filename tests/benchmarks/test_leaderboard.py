@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 
 import coretree as ct
 from benchmarks.leaderboard import FullSide, Line, Outcome, Seconds, everything, flights, markdown, ratio, run
@@ -28,13 +29,15 @@ def test_both_sides_are_measured_on_the_same_rows(tmp_path):
     assert markdown(full, [outcome]).count("\n| 0 |") == 2
 
 
-def test_all_rows_are_read_in_the_tree_s_preparation(tmp_path):
+def test_all_rows_are_read_and_prepared_as_the_tree_does(tmp_path):
     frame = sales(600)[["a", "b", "c", "kind", "sold"]]
     train = ct.Dataset.from_pandas(frame, target="sold")
-    tree = ct.CoresetTree(tmp_path / "tree", size=200).build(train)
-    X, y = everything(train, to_sklearn(tree.recipe_.preparation))
-    assert len(X) == len(y) == 600
+    known = to_sklearn(ct.CoresetTree(tmp_path / "tree", size=200).build(train).recipe_.preparation)
+    rows, y = everything(train)
+    X = clone(known).fit_transform(rows)
+    assert X.shape == known.transform(rows).shape == (600, X.shape[1])
     assert np.isfinite(X).all()
+    assert np.abs(X.mean(axis=0) - known.transform(rows).mean(axis=0)).max() < 0.05  # medians are estimates
     assert (y == frame["sold"].to_numpy()).all()
 
 
