@@ -70,13 +70,14 @@ def test_from_a_near_model_it_takes_fewer_steps_to_the_same_one(k: int, monkeypa
     wanted = LogisticRegression(tol=1e-6, max_iter=2000)
     cold = fit_from_newton(clone(wanted), X, y, {"sample_weight": w})
     near = np.column_stack([cold.intercept_, cold.coef_]) + np.random.default_rng(0).normal(0, 1e-3, (k - (k == 2), 12))
-    others = [near.ravel() if k == 2 else near, np.zeros(5), 50.0 * np.ones_like(near)]  # near, of another model, far
+    # near, of another model, of none, far
+    others = [near.ravel() if k == 2 else near, np.zeros(5), np.nan * near, 50.0 * np.ones_like(near)]
     for start in others:
         found = fit_from_newton(clone(wanted), X, y, {"sample_weight": w}, start)
         assert np.allclose(found.predict_proba(X), cold.predict_proba(X), atol=1e-4)
         assert found.get_params() == wanted.get_params()
     assert steps[1] <= steps[0] - 2
-    assert steps[2] == steps[0]
+    assert steps[2] == steps[3] == steps[0]
 
 
 def test_the_solver_has_the_last_word(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,7 +60,7 @@ def fit_from_newton(
         Further ones of ``fit``, such as sample weights.
     near : (p + 1,) or (n_classes, p + 1) array, optional
         Coefficients, the intercept first, of a model that is thought to be near: where Newton's method begins. It
-        saves half of its steps. Of another shape than the model's it is not used.
+        saves half of its steps. Of another shape than the model's, or not finite, it is not used.
 
     Returns
     -------
@@ -92,7 +92,7 @@ def fit_from_newton(
 def _begun(estimator: Any, classes: npt.NDArray[Any], n_features: int, near: npt.NDArray[np.float64] | None) -> Any:
     """Put an unfitted estimator at given coefficients, if they are some for these classes and features."""
     rows = 1 if len(classes) == 2 else len(classes)
-    if near is None or near.size != rows * (n_features + 1):
+    if near is None or near.size != rows * (n_features + 1) or not np.isfinite(near).all():
         return estimator
     theta = near.reshape(rows, n_features + 1)
     estimator.coef_, estimator.intercept_, estimator.classes_ = theta[:, 1:].copy(), theta[:, 0].copy(), classes

@@ -18,6 +18,7 @@ from coretree.learn.exact_models import Exactness, fit_exact, is_exact
 from coretree.learn.fit import fit_weighted
 from coretree.learn.models import is_tree_based
 from coretree.learn.prior_shift import ClassMass, Prior
+from coretree.learn.threads import one_blas_thread
 from coretree.run.coreset_tree import CoresetTree
 from coretree.run.executor import available_cores
 from coretree.tree.coresets import Coreset, most_rows
@@ -101,10 +102,11 @@ def foreseen(tree: CoresetTree, objective: str) -> npt.NDArray[np.float64] | Non
     if objective not in tree.totals_:
         return None
     pilot, totals = tree.totals_[objective]
-    if pilot.loss not in ("logistic", "softmax") or totals.hessian is None:
+    if pilot.loss not in ("logistic", "softmax") or totals.hessian is None or not totals.finite:
         return None
     no_rows = np.zeros((0, pilot.n_features))
-    return pilot.theta + newton_direction(no_rows[:, 0], no_rows, no_rows[:, 0], pilot, totals)[0]
+    with one_blas_thread():  # the fit's last bits follow from where it begins
+        return pilot.theta + newton_direction(no_rows[:, 0], no_rows, no_rows[:, 0], pilot, totals)[0]
 
 
 def fit_on_coreset(
