@@ -171,7 +171,8 @@ def test_errors_are_one_tree_drawn_in_the_docstring() -> None:
 
 
 def imported_by(statement: str) -> set[str]:
-    code = f"{statement}\nimport sys\nprint(' '.join({{m.partition('.')[0] for m in sys.modules}}))"
+    """Modules of a fresh process after a statement; packages among them."""
+    code = f"{statement}\nimport sys\nprint(' '.join(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     return set(done.stdout.split())
 
@@ -191,6 +192,19 @@ def test_the_light_test_can_fail() -> None:
 def test_a_fit_does_not_import_what_saving_takes() -> None:
     assert {"sklearn"} <= imported_by("import coretree; coretree.CoresetClassifier")
     assert {"skops", "torch"} & imported_by("import coretree; coretree.CoresetClassifier") == set()
+
+
+def test_the_passes_over_the_data_need_no_scikit_learn() -> None:
+    """It takes a worker as long to load, and as much memory, as all the rest of it."""
+    passes = "import coretree.run.tasks, coretree.run.on_dask, coretree.run.sketching, coretree.run.surveying"
+    heavy = {"sklearn", "scipy.optimize", "scipy.stats", "matplotlib", "skops", "dask_ml", "numba"}
+    assert imported_by(passes) & heavy == set()
+
+
+@pytest.mark.parametrize("module", ["coretree.run.fitting", "coretree.run.evaluate"])
+def test_fits_do(module: str) -> None:
+    """So the check above can fail."""
+    assert "sklearn" in imported_by(f"import {module}")
 
 
 def test_the_data_layer_does_without_dask() -> None:

@@ -44,7 +44,8 @@ def one_blas_thread() -> Iterator[None]:
 def _take_over() -> None:
     """Let this thread change the setting: threadpoolctl leaves OpenBLAS's to the first one that did, from 3.8 on."""
     for library in _libraries(len(sys.modules)).lib_controllers:
-        getattr(library, "clear_controlling_thread", lambda *, force: force)(force=True)
+        if hasattr(library, "clear_controlling_thread"):
+            library.clear_controlling_thread(force=True)
 
 
 @lru_cache(maxsize=1)

@@ -17,6 +17,7 @@ from coretree.data.schema import Schema
 from coretree.learn.exact_models import Exactness, fit_exact, is_exact
 from coretree.learn.fit import fit_weighted
 from coretree.learn.models import is_tree_based
+from coretree.learn.newton_start import MOST_UNKNOWNS
 from coretree.learn.prior_shift import ClassMass, Prior
 from coretree.learn.threads import one_blas_thread
 from coretree.run.coreset_tree import CoresetTree
@@ -102,7 +103,9 @@ def foreseen(tree: CoresetTree, objective: str) -> npt.NDArray[np.float64] | Non
     if objective not in tree.totals_:
         return None
     pilot, totals = tree.totals_[objective]
-    if pilot.loss not in ("logistic", "softmax") or totals.hessian is None or not totals.finite:
+    if pilot.loss not in ("logistic", "softmax") or pilot.theta.size > MOST_UNKNOWNS:
+        return None  # no fit would begin there
+    if totals.hessian is None or not totals.finite:
         return None
     no_rows = np.zeros((0, pilot.n_features))
     with one_blas_thread():  # the fit's last bits follow from where it begins
