@@ -334,7 +334,8 @@ def test_what_compare_refuses(made: Path, tmp_path: Path) -> None:
     refused(run(*named, "tree", "--scoring", "r2"), "'r2' is no score for classification", "roc_auc")
     refused(run(*named, "tree", "--scoring", "auc"), "'auc'", "roc_auc")
     refused(run(*named, "tree", "--size", "5000"), "size=5000 must be at most 200")
-    refused(run("compare", made / "run"), "the smallest of 3 nested coresets would have 25 rows", "fewer steps")
+    few = run("compare", made / "run", "--steps", "4")
+    refused(few, "the smallest of 4 nested coresets would have 25 rows", "fewer steps")
     refused(run(*named, "tree", "--data", made / "data"), "the tree was built from 8 of these files")
     some = made / "data" / "*" / "2013-02.parquet"
     refused(run(*named, "tree", "--data", some), "the tree was built from 2 of these files (", "2013-02.parquet)")

@@ -104,7 +104,7 @@ def drift(
 @click.option("--inside", is_flag=True, help="Score on rows of the tree, kept out of every fit; reads no data.")
 @click.option("--scoring", metavar="NAME", help="A score of scikit-learn's.  [default: roc_auc, or r2]")
 @click.option("--size", type=click.IntRange(1), help="Rows of the largest coreset.  [default: all that the tree keeps]")
-@click.option("--steps", type=click.IntRange(2), default=3, show_default=True, help="Nested sizes: all, a quarter, ...")
+@click.option("--steps", type=click.IntRange(2), default=3, show_default=True, help="Nested sizes: all, a sixth, ...")
 @click.option(
     "--confidence",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),

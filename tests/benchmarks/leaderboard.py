@@ -199,10 +199,12 @@ def coreset_side(
 def run(
     work: Path, train: ct.Dataset, test: ct.Dataset, *, names: Sequence[str], size: int, seeds: int
 ) -> tuple[FullSide, list[Outcome]]:
-    """Both sides: all seeds of the coresets, and the full data once."""
+    """Both sides: all seeds of the coresets, and the full data once, in between."""
     work.mkdir(parents=True, exist_ok=True)
-    sides = [coreset_side(work, train, test, names, size, seed) for seed in range(seeds)]
+    early, late = np.array_split(range(seeds), 2)  # one half before the full side and one after it: machines change
+    sides = [coreset_side(work, train, test, names, size, int(seed)) for seed in early]
     full = full_side(sides[0][0], train, test, names)
+    sides += [coreset_side(work, train, test, names, size, int(seed)) for seed in late]
     outcomes = []
     for seed, (_, found, build, compare) in enumerate(sides):
         by_name = {row.name: row for row in found.rows}

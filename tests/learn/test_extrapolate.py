@@ -44,10 +44,11 @@ def test_at_the_usual_rate_most_of_the_loss_is_made_good():
     assert abs(extrapolate(rows, scores, FULL).value - 0.75) < 0.2 * abs(scores[0] - 0.75)
 
 
+@pytest.mark.parametrize("apart", [2, 6])
 @pytest.mark.parametrize(("steps", "noise"), [(2, 0.001), (3, 0.001), (3, 0.003)])
-def test_bands_cover(steps, noise):
+def test_bands_cover(steps, noise, apart):
     rng = np.random.default_rng(steps)
-    rows = [20_000 >> k for k in range(steps)]
+    rows = [20_000 // apart**k for k in range(steps)]
     hits = wrong = 0
     for _ in range(120):
         scores = noisy(rows, curve(rows, rng.uniform(0.3, 1.0), rng.uniform(0, 0.01)), noise, rng)

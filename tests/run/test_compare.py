@@ -91,7 +91,7 @@ def test_each_is_fitted_on_its_own_sketch_and_scored_on_every_held_out_row(
     table = found.table
     assert dict(table["sketch"]) == {"logistic": "robust", "tree": "balanced"}
     assert set(table["rows"]) == {400}
-    assert {row.rows for row in found.rows} == {(400, 100, 50)}
+    assert {row.name: row.rows for row in found.rows} == {"logistic": (400, 200), "tree": (400, 141, 50)}
     assert (tree.n_rows_, found.scored_rows) == (N_TRAIN, 4_000)
     alone = CoresetClassifier(LogisticRegression(C=1.0, tol=1e-6, max_iter=2000), tree=tree, size=400, client=ONE).fit()
     assert (found.models["logistic"].estimator_[-1].coef_ == alone.estimator_[-1].coef_).all()
@@ -181,7 +181,7 @@ def test_a_coreset_model_brings_its_objective(sides: tuple[Dataset, Dataset], tr
         ({"near": KNeighborsClassifier()}, {}, "model 'near'.*sample_weight"),
         ({"price": CoresetRegressor()}, {}, "is a CoresetRegressor, but the tree is for classification"),
         (["logistic"], {"size": 801}, r"size=801 must be at most 800.*CoresetTree\(..., size=801\)"),
-        (["logistic"], {"size": 100}, "give size= of at least 400"),
+        (["logistic"], {"size": 100}, "give size= of at least 200"),
         (["logistic"], {"steps": 1}, "steps=1 must be at least 2"),
         (["logistic"], {"confidence": 95}, "confidence=95 must lie between 0 and 1"),
     ],

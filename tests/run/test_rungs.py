@@ -22,9 +22,12 @@ def tree() -> CoresetTree:
 def test_sizes(tree: CoresetTree) -> None:
     for sketch in ("robust", "balanced"):
         assert sizes_of(None, tree, sketch, 3) == [1600, 800, 400]
-        assert sizes_of(None, tree, sketch, 3, sparse=True) == [1600, 400, 200]
-    with pytest.raises(ConfigError, match="fewer steps"):
-        sizes_of(100, tree, "balanced", 3)
+        assert sizes_of(None, tree, sketch, 2, sparse=True) == [1600, 267]
+        assert sizes_of(None, tree, sketch, 3, sparse=True) == [1600, 283, 50]
+        assert sizes_of(400, tree, sketch, 4, sparse=True) == [400, 200, 100, 50]
+    for sparse in (False, True):
+        with pytest.raises(ConfigError, match="have 49 rows, and 50 are needed: give size= of at least 200, or fewer"):
+            sizes_of(199, tree, "balanced", 3, sparse=sparse)
 
 
 @pytest.mark.filterwarnings("ignore::coretree.errors.CoresetQualityWarning")

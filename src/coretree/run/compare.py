@@ -44,9 +44,9 @@ def compare(
 
     On a coreset linear models lose next to nothing and trees lose a little, so scores as they are would be biased
     against trees. Each model is fitted on the sketch made for it at ``steps`` nested sizes, and scored on rows outside
-    every sketch; its curve is extrapolated to all rows, with a band. The sizes are all, a quarter, an eighth, ...: half
-    of the rows cost most and say least. Linear models on calibrated weights, and those that exact moments give, are not
-    extrapolated.
+    every sketch; its curve is extrapolated to all rows, with a band. The sizes are all, a sixth, a 36th, ..., or nearer
+    where rows are few: near sizes cost most and say least. Linear models on calibrated weights, and those that exact
+    moments give, are not extrapolated: the band of the former comes from half of the rows.
 
     Parameters
     ----------
