@@ -169,10 +169,15 @@ def _best(
     steps = [still] if hinge or totals.hessian is None or not delta.any() else [delta, still]
     best: Solution | None = None
     for step in steps:
-        found = _ladder(d, a, codes, totals.counts, _gradient_columns(A, y, state, totals, step), sums)
-        if found is not None and (best is None or found.truncation < best.truncation):
+        met = _ladder(d, a, codes, totals.counts, _gradient_columns(A, y, state, totals, step))
+        if met is None:
+            continue
+        found, q, constraints = met
+        if sums and len(found.groups) > 1:  # by now the columns of the gradient are given back
+            found = _with_sums(d, q, constraints, sums, found)
+        if best is None or found.truncation < best.truncation:
             best = found
-        if best is not None and best.truncation <= _TRUNCATED_HARD:
+        if best.truncation <= _TRUNCATED_HARD:
             break
     return best
 
@@ -183,9 +188,8 @@ def _ladder(
     codes: npt.NDArray[np.intp],
     counts: Float,
     ahead: tuple[str, Float, Float],
-    sums: tuple[Float, Float] | None,
-) -> Solution | None:
-    """Meet counts and as much of the gradient as can be met, then the class sums where rows allow."""
+) -> tuple[Solution, Float, Constraints] | None:
+    """Meet counts and as much of the gradient as can be met; also the metric and the constraints met."""
     design = np.maximum(d - a, 0.0)
     metrics = {"design": design + 0.1 * design.mean(), "flat": np.ones(len(d))}
     rungs: dict[str, tuple[Float, Constraints, Spectrum]] = {}
@@ -208,7 +212,7 @@ def _ladder(
             miss = residual(w, q, d, constraints)
             # round-off below the first rung is no truncation
             found = Solution(w, groups, metric, left if left > _TRUNCATIONS[0] else 0.0, len(constraints.target), miss)
-            return _with_sums(d, q, constraints, sums, found) if r and sums else found
+            return found, q, constraints
     return None
 
 

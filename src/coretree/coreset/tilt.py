@@ -70,7 +70,10 @@ class Spectrum:
     def extend(self, earlier: Constraints, n_directions: int) -> Constraints:
         """Add the leading directions to earlier constraints."""
         turn = self.directions[:, :n_directions] / np.sqrt(self.variances[:n_directions])
-        basis = np.hstack([earlier.basis, self.columns @ turn])
+        m, p = earlier.basis.shape
+        basis = np.empty((m, p + n_directions))
+        basis[:, :p] = earlier.basis
+        np.matmul(self.columns, turn, out=basis[:, p:])
         return Constraints(basis, np.concatenate([earlier.target, turn.T @ self.target]))
 
 
@@ -81,7 +84,8 @@ def spectrum(columns: Float, target: Float, earlier: Constraints, D: Float) -> S
     truncation by variance leave them for last.
     """
     share = (earlier.basis * D[:, None]).T @ columns
-    rest = columns - earlier.basis @ share
+    rest = earlier.basis @ share
+    np.subtract(columns, rest, out=rest)
     variances, directions = np.linalg.eigh(weighted_gram(rest, D))
     order = np.argsort(-variances, kind="stable")
     return Spectrum(rest, target - share.T @ earlier.target, variances[order].clip(min=0.0), directions[:, order])
