@@ -7,6 +7,7 @@ weights and a smooth convex dual in as many unknowns as constraints (Deville and
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ ESS_SHARE = 0.25
 """Smallest share of the Kish effective size that a tilt may leave."""
 
 _MAX_STEPS = 30
+_GOOD_STEP = 100.0  # times less slope: the next step, too, is a good one by the same Hessian, whose sum is the cost
 _OVERFLOW = 60.0
 
 
@@ -114,13 +116,16 @@ def tilt(d: Float, q: Float, constraints: Constraints) -> Float | None:
         return None  # out of reach whatever the tilts; also keeps absurd totals from overflowing
     lam, natural = np.zeros(len(t)), np.sqrt(float(d @ q))
     noise = 1e-13 * float(d.sum())  # the dual is a difference of sums of this size: smaller decreases cannot be seen
-    w, value = d.copy(), 0.0
+    w, value, miss, factor = d.copy(), 0.0, np.inf, None
     for at in range(_MAX_STEPS):
         slope = B.T @ w - t
-        if np.abs(slope).max(initial=0.0) <= 1e-10 * natural:
+        before, miss = miss, float(np.abs(slope).max(initial=0.0))
+        if miss <= 1e-10 * natural:
             return w if _acceptable(w, d) else None
         try:
-            step = _newton_step(B, w * q, slope) if at else slope  # the first Hessian is B'DB = I
+            if at and (factor is None or miss > before / _GOOD_STEP):  # the first Hessian is B'DB = I
+                factor = _factored(B, w * q)
+            step = slope if factor is None else np.asarray(cho_solve(factor, slope), np.float64)
         except (LinAlgError, ValueError):  # ValueError: an entry overflowed
             return None
         drop, size = float(slope @ step), 1.0
@@ -138,11 +143,12 @@ def tilt(d: Float, q: Float, constraints: Constraints) -> Float | None:
     return None
 
 
-def _newton_step(B: Float, v: Float, slope: Float) -> Float:
-    """Solve (sum of v b b') x = slope. Tilts are bounded, so this Hessian is near I and float32 turns a step little."""
+def _factored(B: Float, v: Float) -> tuple[npt.NDArray[Any], bool]:
+    """Factor sum of v b b'. Tilts are bounded, so this Hessian is near I and float32 turns a step little."""
     hessian = weighted_gram(B, v, np.float32)
-    hessian[np.diag_indices(len(slope))] += 1e-7 * np.trace(hessian) / len(slope)
-    return np.asarray(cho_solve(cho_factor(hessian), slope), np.float64)
+    hessian[np.diag_indices(len(hessian))] += 1e-7 * np.trace(hessian) / len(hessian)
+    factor: tuple[npt.NDArray[Any], bool] = cho_factor(hessian)
+    return factor
 
 
 def residual(w: Float, q: Float, d: Float, constraints: Constraints) -> float:
