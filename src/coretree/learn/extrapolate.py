@@ -13,7 +13,7 @@ FloatArray = npt.NDArray[np.float64]
 
 # Learning curves of trees and forests lose in proportion to rows^-a; the measured ones lie between these.
 RATES = np.linspace(0.3, 1.5, 9)
-GAINS = np.linspace(0.0, 1.5, 25)  # the last doubling's gain, in units of the largest one seen: curves flatten
+GAINS = np.linspace(0.0, 1.5, 25)  # the last step's gain, in units of the largest one seen: curves flatten
 NOISES = np.geomspace(0.3, 5.0, 14)  # in units of what the scores would show if they were noise alone
 
 
