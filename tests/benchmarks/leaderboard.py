@@ -201,10 +201,10 @@ def run(
 ) -> tuple[FullSide, list[Outcome]]:
     """Both sides: all seeds of the coresets, and the full data once, in between."""
     work.mkdir(parents=True, exist_ok=True)
-    early, late = np.array_split(range(seeds), 2)  # one half before the full side and one after it: machines change
-    sides = [coreset_side(work, train, test, names, size, int(seed)) for seed in early]
+    half = (seeds + 1) // 2  # before the full side, and the others after it: machines change
+    sides = [coreset_side(work, train, test, names, size, seed) for seed in range(half)]
     full = full_side(sides[0][0], train, test, names)
-    sides += [coreset_side(work, train, test, names, size, int(seed)) for seed in late]
+    sides += [coreset_side(work, train, test, names, size, seed) for seed in range(half, seeds)]
     outcomes = []
     for seed, (_, found, build, compare) in enumerate(sides):
         by_name = {row.name: row for row in found.rows}

@@ -46,7 +46,7 @@ def compare(
     against trees. Each model is fitted on the sketch made for it at ``steps`` nested sizes, and scored on rows outside
     every sketch; its curve is extrapolated to all rows, with a band. The sizes are all, a sixth, a 36th, ..., or nearer
     where rows are few: near sizes cost most and say least. Linear models on calibrated weights, and those that exact
-    moments give, are not extrapolated: the band of the former comes from half of the rows.
+    moments give, are not extrapolated: the band of the former comes from fits on all and on half of their rows.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def compare(
     scoring : str, optional
         A scikit-learn score name; "roc_auc" or "r2" by default.
     steps : int
-        Nested sizes; with more of them the bands are narrower and more fits are made.
+        Nested sizes of models that are extrapolated; with more of them bands are narrower and more fits are made.
     confidence : float
         Of the bands.
     seed : int

@@ -152,7 +152,7 @@ def climb(
     exact = {name: m.objective == "auto" and bool(exactness(m._estimator(), tree.root_)) for name, m in models.items()}
     sketches = {name: sketch_of(model, tree) for name, model in models.items()}
     sizes = {sketch: sizes_of(size, tree, sketch, steps, sparse=sparse) for sketch in dict.fromkeys(sketches.values())}
-    if sparse:  # what calibrated weights lose goes down faster than by the rows: only half of them tell of the whole
+    if sparse:  # far fewer rows, hard to calibrate, would say nothing of how little the largest coreset loses
         sizes |= {sketch: sizes_of(size, tree, sketch, 2) for sketch in sizes if sketch in tree.totals_}
     cores = drawn(tree, sizes, inside)
     for name, model in models.items():
