@@ -10,12 +10,14 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from sklearn.base import clone
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from coretree.data.clean import CleanRules
 from coretree.data.encode import clean_frame, decode, design, global_codes
 from coretree.data.prepare import Preparation, PrepareRules
 from coretree.data.schema import Roles
-from coretree.data.to_sklearn import to_sklearn
+from coretree.data.to_sklearn import features, to_sklearn
 from sample_data import MIXED, cleaned, mixed_frame, prepared
 
 GRID = [
@@ -46,6 +48,10 @@ def same(frame: pd.DataFrame, roles: Roles, rules: PrepareRules, tolerance: floa
     for rows in (raw, decode(blocks, prep), as_objects):
         found = transformer.transform(rows)
         assert found.shape == (len(frame), prep.n_features)
+        for prepare, order in ((transformer, "C"), (Pipeline([("prepare", transformer)]), "F")):
+            once = features(prepare, rows, order)
+            np.testing.assert_array_equal(once, found)
+            assert once.flags[f"{order}_CONTIGUOUS"]
         np.testing.assert_allclose(found, wanted, atol=tolerance)
     assert len(transformer.get_feature_names_out()) == prep.n_features
     return prep
@@ -144,6 +150,18 @@ def test_any_column_name_will_do() -> None:
     same(frame, Roles(target="y"), PrepareRules())
     names = to_sklearn(prepared(frame, Roles(target="y"))[0]).get_feature_names_out()
     assert len(set(names)) == len(names)
+
+
+def test_features_of_other_transformers_are_their_own() -> None:
+    """Sparse ones stay sparse, and a second step is not left out."""
+    frame = pd.DataFrame({"f": ["x", "y", "x"]})
+    sparse = OneHotEncoder().fit(frame)
+    assert (features(sparse, frame) != sparse.transform(frame)).nnz == 0
+    prep, _ = prepared(mixed_frame(50), MIXED, PrepareRules())
+    rows = mixed_frame(50)
+    two = make_pipeline(to_sklearn(prep), StandardScaler().fit(to_sklearn(prep).transform(rows)))
+    np.testing.assert_array_equal(features(two, rows), two.transform(rows))
+    assert (features(two, rows) != features(two[:1], rows)).any()
 
 
 def test_other_columns_and_their_order_do_not_matter() -> None:

@@ -208,6 +208,8 @@ def test_class_mass_and_prior_reach_the_shift_inside_a_pipeline() -> None:
     fitted = fit_weighted(model, X, y, weights=w, class_mass="root", prior="balanced", class_counts={0: 9000, 1: 100})
     last = fitted.steps[-1][1]
     assert (last.class_mass, last.prior, last.cross_fit) == ("root", "balanced", 3)
+    blunt = fit_weighted(model, X, y, weights=w, class_mass="root", sharpen=False).steps[-1][1]
+    assert (blunt.class_mass, blunt.cross_fit, blunt.sharpness_) == ("root", 0, 1.0)
     plain = fit_weighted(model, X, y, weights=w, class_counts={0: 9000, 1: 100}).steps[-1][1]
     assert (plain.class_mass, plain.prior, plain.cross_fit) == ("rows", "data", 0)
     held = np.bincount(y)

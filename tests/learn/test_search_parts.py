@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from sklearn import metrics
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neighbors import KNeighborsRegressor
+from sklearn.tree import DecisionTreeClassifier
 
 from coretree.errors import ConfigError
 from coretree.learn.fold_rules import HashFolds, TimeFolds, time_folds
@@ -150,6 +152,20 @@ def test_a_trial_never_sees_its_fold() -> None:
     kept = shared.run({"C": 0.3}, "robust", 200, 0, keep=True).model
     assert (kept.coef_ == model.coef_).all()
     assert "ValueError" not in shared.run({}, "robust", 200, 1).error
+
+
+def test_trials_are_sharpened_only_where_a_score_sees_it() -> None:
+    """Sharpening leaves the order of predictions, and so a ranking score, as it is."""
+    shared = trials(DecisionTreeClassifier(max_depth=2, random_state=0))
+    fits = {key: replace(fit, class_mass="root") for key, fit in shared.fits.items()}
+
+    def found(*names: str) -> tuple[int, Any]:
+        own = replace(shared, fits=fits, scorers={name: WeightedScorer(name) for name in names})
+        return own.run({}, "robust", 200, 0, keep=True).model.cross_fit, own.run({}, "robust", 200, 0).scores
+
+    (blunt, ranks_alone), (sharp, all_scores) = found("roc_auc"), found("roc_auc", "neg_log_loss")
+    assert (blunt, sharp, found("accuracy")[0]) == (0, 3, 3)
+    assert ranks_alone["roc_auc"] == pytest.approx(all_scores["roc_auc"], abs=1e-12)
 
 
 def test_what_an_estimator_cannot_do_is_a_score_of_nan() -> None:

@@ -21,6 +21,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from coretree import CoresetClassifier, CoresetTree, Dataset, ThreadExecutor, compare, local_cluster
 from coretree.coreset.rows import uniforms
 from coretree.errors import ConfigError
+from coretree.learn.scoring import RANKINGS
 from coretree.run.estimators import CoresetRegressor
 from coretree.run.held_inside import HELD_SHARE, HeldInside
 from coretree.run.nested import climb, contenders
@@ -107,6 +108,20 @@ def test_nested_sizes_are_nested(tree: CoresetTree) -> None:
         for ladder in ladders.values():
             ids = [set(core.ids.tolist()) for core in ladder.cores.values()]
             assert ids[0] > ids[1] > ids[2]
+
+
+@pytest.mark.parametrize(("scoring", "folds"), [("roc_auc", [3, 0, 0]), ("neg_log_loss", [3, 3, 3])])
+def test_smaller_fits_are_sharpened_only_where_the_score_sees_it(
+    sides: tuple[Dataset, Dataset], scoring: str, folds: list[int]
+) -> None:
+    """The fit that is handed out always is."""
+    grown = CoresetTree(size=SIZE, objectives=["auto", "residual"]).build(sides[0], client=ONE)
+    model = CoresetClassifier(DecisionTreeClassifier(max_depth=3, random_state=0), objective="residual")
+    wanted = contenders({"tree": model}, grown, 0, ONE)
+    ranked = scoring in RANKINGS
+    ladder = climb(wanted, grown, ONE, size=None, steps=3, inside=None, ranked=ranked)["tree"]
+    assert [fit.estimator_[-1].cross_fit for fit in ladder.models.values()] == folds
+    assert compare({"tree": model}, grown, sides[1], scoring=scoring, client=ONE).model.estimator_[-1].cross_fit == 3
 
 
 def test_without_held_out_data_no_row_is_both_fitted_on_and_scored_on(tree: CoresetTree) -> None:

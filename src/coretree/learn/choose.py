@@ -16,7 +16,7 @@ from coretree.learn.fit import fit_weighted
 from coretree.learn.folds import common_folds, make_folds
 from coretree.learn.masses import checked_weights, take_rows
 from coretree.learn.prior_shift import ClassMass, Prior
-from coretree.learn.scoring import REGRESSION_SCORINGS, check_scoring, weighted_score
+from coretree.learn.scoring import RANKINGS, REGRESSION_SCORINGS, check_scoring, weighted_score
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
@@ -260,6 +260,7 @@ def _cross_validate(
                 prior=candidate.prior,
                 seed=seed,
                 n_threads=n_threads,
+                sharpen=scoring not in RANKINGS,
             )
             scores[k] = weighted_score(
                 model,

@@ -35,6 +35,7 @@ def fit_weighted(
     n_threads: int | None = None,
     unsupported: Literal["error", "resample"] = "error",
     near: FloatArray | None = None,
+    sharpen: bool = True,
 ) -> Any:
     """Fit a clone of an estimator on the rows of a coreset, with the weights in the form that suits it.
 
@@ -67,6 +68,9 @@ def fit_weighted(
         (systematic sampling, m rows in all).
     near : array, optional
         A logistic model that is thought to be near: see `coretree.learn.newton_start.fit_from_newton`.
+    sharpen : bool
+        Whether probabilities of tree classifiers on residual sketches are sharpened by cross-fitting, for three more
+        fits. It leaves the order of predictions as it is: False where only that is scored.
 
     Returns
     -------
@@ -96,7 +100,7 @@ def fit_weighted(
         if form.kind == "mean1":
             given = given / given.mean()
         if form.kind == "unweighted_prior_shift":
-            model = shift_last(model, class_mass=class_mass, prior=prior)
+            model = shift_last(model, class_mass=class_mass, prior=prior, sharpen=sharpen)
         arguments = weight_arguments(model, given)
         if form.kind == "unweighted_prior_shift" and class_counts is not None:
             arguments[f"{_last_step(model)}class_counts"] = class_counts
@@ -115,14 +119,15 @@ def seeded(estimator: Any, seed: int) -> Any:
     return estimator.set_params(**dict.fromkeys(unset, seed)) if unset else estimator
 
 
-def shift_last(estimator: Any, *, class_mass: ClassMass = "rows", prior: Prior = "data") -> Any:
+def shift_last(estimator: Any, *, class_mass: ClassMass = "rows", prior: Prior = "data", sharpen: bool = True) -> Any:
     """Put the last step of a pipeline (or the estimator itself) into a `PriorShift`; a new object."""
     if not isinstance(estimator, Pipeline):
         # a residual sample is small beside its data: what it says of the slope is worth three more fits
-        return PriorShift(estimator, class_mass=class_mass, prior=prior, cross_fit=3 if class_mass == "root" else 0)
+        folds = 3 if sharpen and class_mass == "root" else 0
+        return PriorShift(estimator, class_mass=class_mass, prior=prior, cross_fit=folds)
     shifted = clone(estimator)
     name, last = shifted.steps[-1]
-    shifted.steps[-1] = (name, shift_last(last, class_mass=class_mass, prior=prior))
+    shifted.steps[-1] = (name, shift_last(last, class_mass=class_mass, prior=prior, sharpen=sharpen))
     return shifted
 
 

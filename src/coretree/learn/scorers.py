@@ -13,7 +13,7 @@ import numpy.typing as npt
 from sklearn.metrics import get_scorer, get_scorer_names
 
 from coretree.errors import ConfigError
-from coretree.learn.scoring import REGRESSION_SCORINGS, SCORINGS, weighted_score
+from coretree.learn.scoring import RANKINGS, REGRESSION_SCORINGS, SCORINGS, weighted_score
 
 DEFAULTS = {"classification": "roc_auc", "regression": "r2"}
 SINGLE = "score"  # the name of a search's only score, as scikit-learn has it in its tables
@@ -38,6 +38,11 @@ class WeightedScorer:
         if self.scorer is None:
             return weighted_score(estimator, X, y, weights=weights, scoring=self.name, classes=classes)
         return float(self.scorer(estimator, X, y, sample_weight=weights))
+
+    @property
+    def ranks(self) -> bool:
+        """Whether only the order of predictions counts."""
+        return self.scorer is None and self.name in RANKINGS
 
 
 def scorers_for(scoring: Any, task: str) -> tuple[dict[str, WeightedScorer], bool]:

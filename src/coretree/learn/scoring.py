@@ -93,6 +93,7 @@ SCORINGS: Mapping[str, _Score] = MappingProxyType(
         "neg_mean_absolute_error": _predicted(metrics.mean_absolute_error, sign=-1.0),
     }
 )
+RANKINGS = frozenset({"roc_auc", "average_precision"})  # they see the order of predictions alone
 REGRESSION_SCORINGS = frozenset(
     {"r2", "neg_mean_squared_error", "neg_root_mean_squared_error", "neg_mean_absolute_error"}
 )

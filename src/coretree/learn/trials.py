@@ -130,6 +130,7 @@ class Trials:
                 class_mass=rows.class_mass,
                 seed=self.seed,
                 n_threads=1,  # trials run side by side, and have the same bits on every machine
+                sharpen=not all(scorer.ranks for scorer in self.scorers.values()),
             )
             fitted = clock()
             if keep:

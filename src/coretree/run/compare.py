@@ -8,6 +8,7 @@ from typing import Any
 
 from coretree.data.dataset import Dataset
 from coretree.errors import ConfigError
+from coretree.learn.scoring import RANKINGS
 from coretree.learn.standings import Comparison, Standing, ranked, standing
 from coretree.run.build import Progress
 from coretree.run.coreset_tree import CoresetTree
@@ -114,6 +115,7 @@ def compare(
         steps=steps,
         inside=inside,
         sparse=True,
+        ranked=score in RANKINGS,
         progress=progress,
     )
     scores, n_scored = scored(ladders, score, data, inside, client, progress)

@@ -97,7 +97,7 @@ class CoresetModel(FittedModel):
         task = self._task_on(core, tree, transformer)
         return self._taking(executor.one(task.func, *task.args), core, tree, transformer)
 
-    def _task_on(self, core: Coreset, tree: CoresetTree, transformer: Any) -> partial[Any]:
+    def _task_on(self, core: Coreset, tree: CoresetTree, transformer: Any, *, sharpen: bool = True) -> partial[Any]:
         """What a worker does: returns the estimator fitted on prepared rows, or on moments that give it exactly."""
         estimator = clone(self._estimator())
         self.exact_ = exactness(estimator, tree.root_) if self.objective == "auto" else by_request(self.objective)
@@ -105,7 +105,8 @@ class CoresetModel(FittedModel):
             return partial(fit_on_moments, estimator, tree.root_.moments)
         seed, threads = int(self.random_state), threads_for(len(core))
         near = foreseen(tree, core.objective)
-        return partial(fit_on_coreset, estimator, core, transformer, seed, threads, self._class_prior(), near)
+        prior = self._class_prior()
+        return partial(fit_on_coreset, estimator, core, transformer, seed, threads, prior, near, sharpen)
 
     def _taking(self, fitted: Any, core: Coreset, tree: CoresetTree, transformer: Any) -> Self:
         """Join what the task returned with the preparation."""

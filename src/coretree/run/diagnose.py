@@ -11,6 +11,7 @@ from coretree.data.dataset import Dataset
 from coretree.errors import ConfigError
 from coretree.learn.diagnosis import Diagnosis, Point, diagnosis
 from coretree.learn.extrapolate import Extrapolation, extrapolate
+from coretree.learn.scoring import RANKINGS
 from coretree.run.build import Progress
 from coretree.run.coreset_model import CoresetModel
 from coretree.run.coreset_tree import CoresetTree
@@ -92,7 +93,16 @@ def diagnose(
     inside = HeldInside(tree, seed) if data is None else None
     if data is not None:
         checked_held_out(data, tree)
-    ladders = climb(models, tree, executor_for(client), size=size, steps=steps, inside=inside, progress=progress)
+    ladders = climb(
+        models,
+        tree,
+        executor_for(client),
+        size=size,
+        steps=steps,
+        inside=inside,
+        ranked=score in RANKINGS,
+        progress=progress,
+    )
     scores, n_scored = scored(ladders, score, data, inside, client, progress)
     ladder = ladders["model"]
     train = {m: score_on(ladder.models[m], core, score) for m, core in ladder.cores.items()}

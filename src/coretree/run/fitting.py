@@ -14,6 +14,7 @@ from sklearn.pipeline import Pipeline
 from coretree.coreset.quality import newton_direction
 from coretree.data.clean import CleanRules
 from coretree.data.schema import Schema
+from coretree.data.to_sklearn import features
 from coretree.learn.exact_models import Exactness, fit_exact, is_exact
 from coretree.learn.fit import fit_weighted
 from coretree.learn.models import is_tree_based
@@ -90,7 +91,7 @@ class PreparedOnce:
         """Features of the rows; a copy, since estimators may be told to work in place."""
         with self._lock:
             if self._rows is not rows:
-                self._rows, self._features = rows, self._transformer.transform(rows)
+                self._rows, self._features = rows, features(self._transformer, rows)
             return self._features.copy()
 
     def __reduce__(self) -> tuple[type[PreparedOnce], tuple[Any]]:
@@ -120,11 +121,12 @@ def fit_on_coreset(
     n_threads: int,
     prior: Prior,
     near: npt.NDArray[np.float64] | None = None,
+    sharpen: bool = True,
 ) -> Any:
     """Fit on prepared rows; the task that runs on the one worker."""
     return fit_weighted(
         estimator,
-        transformer.transform(core.X),
+        features(transformer, core.X),
         core.target,
         weights=core.sample_weight,
         class_counts=core.class_counts,
@@ -133,6 +135,7 @@ def fit_on_coreset(
         seed=seed,
         n_threads=n_threads,
         near=near,
+        sharpen=sharpen,
     )
 
 
@@ -140,7 +143,7 @@ def fit_on_rows(estimator: Any, core: Coreset, transformer: Any, seed: int, n_th
     """Fit without a target on prepared rows; weights that an estimator cannot take become resampled rows."""
     return fit_weighted(
         estimator,
-        transformer.transform(core.X),
+        features(transformer, core.X),
         None,
         weights=core.sample_weight,
         seed=seed,

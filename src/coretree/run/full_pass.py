@@ -14,6 +14,7 @@ import pandas as pd
 from coretree.data.columns import Coded, Columns
 from coretree.data.dataset import Dataset
 from coretree.data.encode import class_codes, to_frame
+from coretree.data.to_sklearn import features
 from coretree.errors import ConfigError, DataError, EmptyDataError
 from coretree.learn.clustering import LloydTally, lloyd_tally
 from coretree.learn.curvature import (
@@ -61,7 +62,7 @@ class CurvatureWork:
             known, unseen = self._known(columns)
             tally = CurvatureTally.empty(self.probe)
             if len(known):
-                X = self.objective.design(self.prepare.transform(to_frame(known)))
+                X = self.objective.design(features(self.prepare, to_frame(known)))
                 tally = curvature_tally(self.probe, X, targets(known, self.classes), known.weights)
             total = total + Counted(tally, unseen)
         return total
@@ -89,7 +90,7 @@ class ClusterWork:
         total = LloydTally.empty(*self.centers.shape)
         for columns, _ in self.reading.rows(job.leaf, frame):
             if len(columns):
-                total = total + lloyd_tally(self.prepare.transform(to_frame(columns)), self.centers, columns.weights)
+                total = total + lloyd_tally(features(self.prepare, to_frame(columns)), self.centers, columns.weights)
         return total
 
 
@@ -216,4 +217,4 @@ def _sample(model: Any, objective: Penalised, prepare: Any, classes: tuple[Any, 
     if classes is not None:
         place = {label: i for i, label in enumerate(classes)}
         y = np.array([place[label] for label in y.tolist()], dtype=np.int64)
-    return SampleRows(objective.design(prepare.transform(core.X)), y, core.sample_weight)
+    return SampleRows(objective.design(features(prepare, core.X)), y, core.sample_weight)

@@ -146,9 +146,13 @@ def climb(
     steps: int,
     inside: HeldInside | None,
     sparse: bool = False,
+    ranked: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Ladder]:
-    """Fit every model on nested coresets of its sketch (see `sizes_of`); once where exact moments give the model."""
+    """Fit every model on nested coresets of its sketch (see `sizes_of`); once where exact moments give the model.
+
+    ``ranked``, where only the order of predictions is scored: the smaller fits need then no sharpening.
+    """
     exact = {name: m.objective == "auto" and bool(exactness(m._estimator(), tree.root_)) for name, m in models.items()}
     sketches = {name: sketch_of(model, tree) for name, model in models.items()}
     sizes = {sketch: sizes_of(size, tree, sketch, steps, sparse=sparse) for sketch in dict.fromkeys(sketches.values())}
@@ -171,9 +175,12 @@ def climb(
         chosen[name] = (sketch, once, {m: (clone(model), core) for m, core in own.items()})
     features = {(sketch, m): PreparedOnce(transformer) for sketch, own in cores.items() for m in own}
     every = [(name, m) for name, it in chosen.items() for m in it[2]]
+    # those first that take longest
     for name, m in sorted(every, key=lambda each: -effort(models[each[0]]._estimator(), each[1])):
-        fit, core = chosen[name][2][m]
-        tasks[name, m] = fit._task_on(core, tree, features[sketches[name], m])  # those first that take longest
+        fits = chosen[name][2]
+        fit, core = fits[m]
+        sharpen = not ranked or m == next(iter(fits))
+        tasks[name, m] = fit._task_on(core, tree, features[sketches[name], m], sharpen=sharpen)
     fitted = _fitted(tasks, executor, progress)
     found = {}
     for name, (sketch, once, fits) in chosen.items():

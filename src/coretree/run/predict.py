@@ -18,6 +18,7 @@ from coretree.data.clean import clean
 from coretree.data.dataset import Dataset, leaf_chunks
 from coretree.data.encode import to_frame
 from coretree.data.schema import unknown_column
+from coretree.data.to_sklearn import features
 from coretree.errors import ConfigError, EmptyDataError, OutputExistsError, StoreError
 from coretree.run.build import Progress
 from coretree.run.evaluate import as_divided, check_columns, run_over_leaves
@@ -142,7 +143,7 @@ class PredictWork:
 
     def _answers(self, rows: pd.DataFrame, carried: dict[str, pa.ChunkedArray]) -> pa.Table:
         final = self.pipeline[-1]
-        X = self.pipeline[:-1].transform(rows)
+        X = features(self.pipeline[:-1], rows)
         if not hasattr(final, "predict"):  # a transformer
             names, values = self.pipeline.get_feature_names_out().tolist(), final.transform(X)
             return pa.table({**carried, **{name: pa.array(values[:, j]) for j, name in enumerate(names)}})

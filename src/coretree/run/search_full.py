@@ -14,6 +14,7 @@ import pandas as pd
 from coretree.data.columns import Columns
 from coretree.data.dataset import Dataset
 from coretree.data.encode import to_frame
+from coretree.data.to_sklearn import features
 from coretree.errors import ConfigError, EmptyDataError
 from coretree.learn.fold_rules import FoldRule
 from coretree.learn.scorers import WeightedScorer
@@ -79,7 +80,7 @@ class FoldsWork:
     def tallies(self, columns: Columns, ids: npt.NDArray[np.uint64]) -> list[list[Tally]]:
         """Tallies of one clean chunk: rows are prepared once for all models."""
         folds = self.rule.of(ids, columns.seconds)
-        X = self.models[0][0].prepare.transform(to_frame(columns)) if len(columns) else None
+        X = features(self.models[0][0].prepare, to_frame(columns)) if len(columns) else None
         out: list[list[Tally]] = [[] for _ in self.models]
         for k in range(self.rule.cv):
             inside = np.flatnonzero(folds == k)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from coretree.data.to_sklearn import to_sklearn
+from coretree.data.to_sklearn import features, to_sklearn
 from coretree.errors import ConfigError
 from coretree.learn.choose import Validation
 from coretree.learn.fold_rules import FoldRule, HashFolds, TimeFolds, time_folds
@@ -104,7 +104,7 @@ def lay_ground(tree: CoresetTree, sizes: Mapping[str, Iterable[int]], *, cv: int
         }
     scored = {}
     for o, core in largest.items():
-        rows = common or Validation(prepare.transform(core.X), core.target, core.sample_weight, core.ids)
+        rows = common or Validation(features(prepare, core.X), core.target, core.sample_weight, core.ids)
         own = folds[-1] if common is not None else folds[samples.index(core)]
         inside = tuple(np.flatnonzero(own == k) for k in range(cv))
         scored[o] = ScoredRows(rows.X, np.asarray(rows.y), np.asarray(rows.weights, np.float64), inside)
@@ -141,4 +141,4 @@ def _fit_rows(
         weights = tuple(reweigh(index) for index in outside)
     else:
         weights = tuple(core.sample_weight[index] for index in outside)
-    return FitRows(prepare.transform(core.X), core.target, outside, weights, class_mass(sketch))
+    return FitRows(features(prepare, core.X), core.target, outside, weights, class_mass(sketch))

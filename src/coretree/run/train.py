@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from coretree.data.encode import design
-from coretree.data.to_sklearn import to_sklearn
+from coretree.data.to_sklearn import features, to_sklearn
 from coretree.learn import choose as chooser
 from coretree.learn.models import named_estimator, sketch_for
 from coretree.learn.reweigh import Recalibration
@@ -86,7 +86,7 @@ def choose(
     transformer = to_sklearn(recipe.preparation)
     objectives = {name: sketch_for(e, recipe.offers) for name, e in estimators.items()}
     cores = {o: tree.coreset(at_most(size, tree, o), objective=o) for o in dict.fromkeys(objectives.values())}
-    prepared = {o: transformer.transform(core.X) for o, core in cores.items()}
+    prepared = {o: features(transformer, core.X) for o, core in cores.items()}
     reweigh = {o: recalibration(tree, o, len(core)) for o, core in cores.items() if o in tree.totals_}
     candidates = {}
     for name, estimator in estimators.items():
@@ -143,4 +143,4 @@ def validation_rows(tree: CoresetTree, transformer: Any, cv: int) -> chooser.Val
         held = pd.Series(core.target).value_counts()
         if len(held) < len(core.class_counts) or held.min() < LEAST_ROWS_A_FOLD * cv:
             return None
-    return chooser.Validation(transformer.transform(core.X), core.target, core.sample_weight, core.ids)
+    return chooser.Validation(features(transformer, core.X), core.target, core.sample_weight, core.ids)
