@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coretree.data.columns import Changes, Coded, take_rows
+from coretree.data.columns import MOST_ALONE, MOST_COLUMNS, Changes, Coded, take_rows
+from coretree.data.encode import to_frame
 from coretree.data.schema import Roles
 from sample_data import MIXED, cleaned, frame_columns, mixed_frame
 
@@ -75,3 +77,31 @@ def test_cleaning_never_shares_memory_that_a_caller_could_change() -> None:
     columns = cleaned({"a": pa.array(values)})
     columns.numbers[0, 0] = 99
     assert values[0] == 0
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**16), st.integers(1, 12), st.integers(0, 80))
+def test_rows_of_one_kind_have_the_same_features(seed: int, n_kinds: int, n: int) -> None:
+    """Each row is that of its kind, missing cells and all, and no two kinds are the same."""
+    rng = np.random.default_rng(seed)
+    every = mixed_frame(60).drop(columns="y").head(n_kinds)
+    frame = every.iloc[rng.integers(0, n_kinds, n)].reset_index(drop=True)
+    _, columns = frame_columns(frame.assign(y=rng.normal(size=n)), Roles(target="y", categorical=("k",)))
+    found = columns.kinds()
+    distinct = to_frame(columns).drop_duplicates()
+    if not n or len(distinct) > MOST_ALONE * n:
+        assert found is None
+        return
+    assert found is not None
+    first, kind = found
+    assert len(first) == len(distinct)
+    np.testing.assert_array_equal(first[kind[first]], first)
+    assert (first[kind] <= np.arange(n)).all()
+    pd.testing.assert_frame_equal(to_frame(columns.at(first[kind])), to_frame(columns))
+
+
+def test_kinds_are_not_looked_for_in_wide_rows() -> None:
+    frame = pd.DataFrame(np.zeros((9, MOST_COLUMNS + 1))).rename(columns=str)
+    wide, narrow = (frame_columns(frame.iloc[:, i:].assign(y=1.0), Roles(target="y"))[1] for i in (0, 1))
+    assert wide.kinds() is None
+    assert narrow.kinds() is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,10 +12,12 @@ import pytest
 from sklearn import metrics
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.svm import LinearSVC
+from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
 
 from coretree import CoresetClassifier, CoresetRegressor, CoresetTree, Dataset, ThreadExecutor, evaluate, predict
-from coretree.errors import EmptyDataError, SchemaError, TargetError
+from coretree.data.columns import Columns
+from coretree.errors import DataWarning, EmptyDataError, SchemaError, TargetError
 from coretree.run.evaluate import evaluate_all, judged_together, run_over_leaves
 from coretree.run.frontier import Job
 from generated import opened, sales, write_files
@@ -72,6 +75,38 @@ def test_classification_equals_scikit_learn(world: World, tmp_path: Path) -> Non
         assert row["f1"] == pytest.approx(per_class[2][i], abs=1e-9)
     assert "roc_auc" in repr(found)
     assert found.to_dict()["n_rows"] == len(rows)
+
+
+@pytest.mark.parametrize("final", [LogisticRegression(), LinearSVC(), DecisionTreeClassifier(max_depth=4), Ridge()])
+@pytest.mark.parametrize("unseen", [False, True])
+def test_rows_that_are_alike_are_predicted_once(final: Any, unseen: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The verdict is that of all rows, each with its own label and weight; also where some labels are unknown."""
+    rng = np.random.default_rng(3)
+    frame = pd.DataFrame({"a": rng.integers(0, 5, 600) / 2, "f": rng.choice(["x", "y", "z"], 600)})
+    z = frame["a"] - (frame["f"] == "x") + rng.logistic(size=600)
+    frame = frame.assign(y=z if isinstance(final, Ridge) else np.where(z > 0, "yes", "no"), w=rng.integers(1, 4, 600))
+    kind = CoresetRegressor if isinstance(final, Ridge) else CoresetClassifier
+    tree = CoresetTree(size=200).build(Dataset.from_pandas(frame[:300], target="y", weight="w"), client=TWO)
+    model = kind(final, tree=tree, client=TWO).fit()
+    rest = frame[300:].reset_index(drop=True)
+    if unseen and kind is CoresetClassifier:
+        rest.loc[::7, "y"] = "perhaps"
+    test = Dataset.from_pandas(rest, target="y", weight="w", task=model._task)
+    seen: list[int] = []
+    shown = type(model.estimator_[-1])
+    monkeypatch.setattr(shown, "predict", lambda self, X, plain=shown.predict: [seen.append(len(X)), plain(self, X)][1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)
+        once = evaluate(model, test, client=ThreadExecutor(1))
+        monkeypatch.setattr(Columns, "kinds", lambda self: None)
+        each = evaluate(model, test, client=ThreadExecutor(1))
+    assert once.metrics.keys() == each.metrics.keys()
+    for name, value in each.metrics.items():
+        same = np.array([once.metrics[name], value], dtype=np.float64)  # None is NaN
+        np.testing.assert_allclose(*same, atol=1e-12, err_msg=name)
+    assert (once.n_rows, once.unseen) == (each.n_rows, each.unseen)
+    if not isinstance(final, DecisionTreeClassifier):  # what it predicts follows from its probabilities
+        assert seen == [15, 300]
 
 
 def test_every_row_is_on_exactly_one_side(world: World) -> None:

@@ -10,11 +10,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from coretree.data.schema import Schema
 
 F64 = npt.NDArray[np.float64]
 Level = str | float | int | bool
+MOST_ALONE = 0.5  # kinds for each row: with more of them, to find them is not worth it
+MOST_COLUMNS = 50  # wide rows are seldom alike, and long looked at
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,24 @@ class Columns:
         if mask.all():
             return self
         return self.at(np.flatnonzero(mask))  # gathering by position is three times as fast as by mask
+
+    def kinds(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]] | None:
+        """First row of each kind, and the kind of every row: rows of one kind have the same features.
+
+        None where it would not pay to treat them once: most are alone, or there are many columns to look at.
+        """
+        columns = [*self.times.T, *self.numbers.T, *(category.codes for category in self.categories)]
+        kind = np.zeros(len(self), np.int64)
+        if not len(self) or not 1 <= len(columns) <= MOST_COLUMNS:
+            return None
+        for values in columns:
+            own = pd.factorize(values, use_na_sentinel=False)[0]
+            kind, found = pd.factorize(kind * (own.max() + 1) + own)
+            if len(found) > MOST_ALONE * len(self):
+                return None
+        first = np.empty(len(found), np.intp)
+        first[kind[::-1]] = np.arange(len(self))[::-1]  # the last to write a place is the first row of its kind
+        return first, kind
 
     def at(self, index: npt.NDArray[np.intp]) -> Columns:
         """The rows at these positions, in that order."""

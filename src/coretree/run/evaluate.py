@@ -17,6 +17,7 @@ from coretree.data.columns import Coded, Columns
 from coretree.data.dataset import Dataset
 from coretree.data.encode import to_frame
 from coretree.data.schema import Schema, kind_of
+from coretree.data.to_sklearn import features
 from coretree.errors import EmptyDataError, SchemaError
 from coretree.learn.metrics import ClassificationTally, RegressionTally, classification_tally, regression_tally
 from coretree.learn.prior_shift import PriorShift
@@ -29,6 +30,7 @@ from coretree.run.tasks import Reading
 from coretree.run.unseen import Counted, check_known, in_order, strange_rows
 
 Tally = ClassificationTally | RegressionTally
+Index = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,35 +184,42 @@ class EvaluateWork:
     def verdicts(self, columns: Columns) -> dict[str, Counted[Tally]]:
         """Verdicts of one clean chunk."""
         prepared: dict[int, Any] = {}
+        kinds = columns.kinds()  # rows that are alike are predicted once
         if len(columns):
-            rows = to_frame(columns)
+            rows = to_frame(columns if kinds is None else columns.at(kinds[0]))
             for prepare in {id(model.prepare): model.prepare for model in self.models.values()}.values():
                 # column by column: a tree looks at few of them, and boosting then needs half the time
-                found = prepare.transform(rows)
-                prepared[id(prepare)] = np.asfortranarray(found) if isinstance(found, np.ndarray) else found
-        return {name: verdict(model, columns, prepared.get(id(model.prepare))) for name, model in self.models.items()}
+                prepared[id(prepare)] = features(prepare, rows, order="F")
+        of = None if kinds is None else kinds[1]
+        return {name: verdict(m, columns, prepared.get(id(m.prepare)), of) for name, m in self.models.items()}
 
 
-def verdict(model: Judged, columns: Columns, X: Any) -> Counted[Tally]:
+def verdict(model: Judged, columns: Columns, X: Any, of: Index | None) -> Counted[Tally]:
     """Judge the rows whose label a model knows, and count the others."""
     if model.classes is None or X is None:
-        return Counted(tally(model, columns, X))
+        return Counted(tally(model, columns, X, of))
     assert isinstance(columns.target, Coded)
     strange, unseen = strange_rows(columns.target, model.classes)
     if not unseen:
-        return Counted(tally(model, columns, X))
-    rest = columns.take(~strange)
-    return Counted(tally(model, rest, X[~strange] if len(rest) else None), unseen)
+        return Counted(tally(model, columns, X, of))
+    rest, known = columns.take(~strange), np.flatnonzero(~strange)
+    if not len(rest):
+        return Counted(tally(model, rest, None), unseen)
+    return Counted(tally(model, rest, X, known if of is None else of[known]), unseen)
 
 
-def tally(model: Judged, columns: Columns, X: Any) -> Tally:
-    """Judge clean rows by their prepared features, (n, d); None where there is no row."""
+def tally(model: Judged, columns: Columns, X: Any, of: Index | None = None) -> Tally:
+    """Judge clean rows by prepared features, (m, d), and which of these each has (None: its own); no row: X is None."""
+
+    def each(answers: Any) -> Any:
+        return answers if of is None else answers[of]
+
     final = model.final
     if model.classes is None:
         if X is None:
             return RegressionTally.empty()
         assert isinstance(columns.target, np.ndarray)
-        return regression_tally(columns.target, final.predict(X), weights=columns.weights)
+        return regression_tally(columns.target, each(final.predict(X)), weights=columns.weights)
     has_proba = hasattr(final, "predict_proba")
     has_decision = not has_proba and hasattr(final, "decision_function")
     k = len(model.classes)
@@ -219,15 +228,15 @@ def tally(model: Judged, columns: Columns, X: Any) -> Tally:
     assert isinstance(columns.target, Coded)
     place = {label: i for i, label in enumerate(model.classes)}
     known = [place[label] for label in final.classes_.tolist()]
-    raw = final.predict_proba(X) if has_proba else None
+    raw = each(final.predict_proba(X)) if has_proba else None
     proba = None if raw is None else _spread(raw, known, k, 0.0)
-    decision = final.decision_function(X) if has_decision else None
+    decision = each(final.decision_function(X)) if has_decision else None
     if decision is not None and decision.ndim == 2:
         decision = _spread(decision, known, k, -np.inf)
     if isinstance(final, PriorShift) and raw is not None:  # it says what is most probable; others may have rules
         predicted = np.array(known, np.intp)[np.argmax(raw, axis=1)]
     else:
-        predicted = np.array([place[label] for label in final.predict(X).tolist()], dtype=np.intp)
+        predicted = each(np.array([place[label] for label in final.predict(X).tolist()], dtype=np.intp))
     y = columns.target.recode(place, k)
     return classification_tally(y, predicted, proba=proba, decision=decision, weights=columns.weights, n_classes=k)
 
