@@ -102,7 +102,7 @@ def weighted_gram(X: Matrix, w: npt.NDArray[Any], precision: type[np.floating[An
     """
     total = np.zeros((X.shape[1], X.shape[1]))
     for part in blocks(len(X), _GRAM_BLOCK):
-        root = np.empty(X[part].shape, precision or X.dtype)
+        root = np.empty_like(X[part], precision or X.dtype)  # column-major where X is
         np.multiply(X[part], np.sqrt(w[part]).astype(X.dtype, copy=False)[:, None], out=root, casting="same_kind")
         total += root.T @ root  # one array with itself: BLAS does half the work
     return total

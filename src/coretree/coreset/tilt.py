@@ -73,9 +73,9 @@ class Spectrum:
         """Add the leading directions to earlier constraints."""
         turn = self.directions[:, :n_directions] / np.sqrt(self.variances[:n_directions])
         m, p = earlier.basis.shape
-        basis = np.empty((m, p + n_directions))
+        basis = np.empty((p + n_directions, m)).T  # column-major, as the columns are: half the time
         basis[:, :p] = earlier.basis
-        np.matmul(self.columns, turn, out=basis[:, p:])
+        np.matmul(turn.T, self.columns.T, out=basis[:, p:].T)
         return Constraints(basis, np.concatenate([earlier.target, turn.T @ self.target]))
 
 
@@ -86,7 +86,7 @@ def spectrum(columns: Float, target: Float, earlier: Constraints, D: Float) -> S
     truncation by variance leave them for last.
     """
     share = (earlier.basis * D[:, None]).T @ columns
-    rest = earlier.basis @ share
+    rest = (share.T @ earlier.basis.T).T  # column-major, as the columns are
     np.subtract(columns, rest, out=rest)
     variances, directions = np.linalg.eigh(weighted_gram(rest, D))
     order = np.argsort(-variances, kind="stable")
