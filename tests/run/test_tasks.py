@@ -11,6 +11,7 @@ import pytest
 from distributed.protocol import deserialize_bytes, serialize_bytes
 
 from coretree import CoresetTree, Dataset, ThreadExecutor
+from coretree.coreset.priority import Sketch
 from coretree.coreset.rows import row_ids
 from coretree.data.columns import Coded
 from coretree.data.schema import Roles
@@ -75,8 +76,8 @@ def test_a_leaf_without_rows_leaves_an_empty_survey_that_merges(data: Dataset) -
     reading = Reading.of(data)
     work = SurveyWork(reading, Settings(100), 100, 100, MemoryStore())
     leaf = data.scan.leaves[0]
-    empty = work.survey(*reading.no_rows(leaf))
-    full = Survey.merge([work.survey(*rows) for rows in reading.rows(leaf, None)])
+    empty = work.survey(*reading.no_rows(leaf), 100)
+    full = Survey.merge([work.survey(*rows, 100) for rows in reading.rows(leaf, None)])
     assert empty.profile.n_rows == 0
     assert not empty.pilots
     for merged in (Survey.merge([empty, full]), Survey.merge([full, empty])):
@@ -102,7 +103,7 @@ def test_work_travels(data: Dataset, tmp_path: Path) -> None:
 
 def test_pilot_rows_are_shared_among_classes(data: Dataset) -> None:
     work = SurveyWork(Reading.of(data), Settings(100), 100, 60, MemoryStore())
-    (survey, *_) = [work.survey(*rows) for rows in work.reading.rows(data.scan.leaves[0], None)]
+    (survey, *_) = [work.survey(*rows, 60) for rows in work.reading.rows(data.scan.leaves[0], None)]
     assert sorted(map(str, survey.pilots)) == ["no", "yes"]
     for sketch in survey.pilots.values():
         sample = sketch.finalise()
@@ -130,12 +131,16 @@ def test_grouped_rows_are_the_same_rows_class_by_class(data: Dataset) -> None:
 
 
 @pytest.mark.parametrize("budgets", [{}, {0: 40}, {0: "all"}])
+@pytest.mark.parametrize("far", [0.0, 0.05, 0.3, 9.0])
 def test_a_leaf_keeps_the_same_rows_whether_or_not_its_classes_are_known(
-    tmp_path: Path, budgets: dict[int, int | str]
+    tmp_path: Path, budgets: dict[int, int | str], far: float
 ) -> None:
     data = opened(write_files(tmp_path, sales(1500), files=1, group_rows=300), leaf_bytes=1 << 20)
     tree = CoresetTree(size=1000).build(data, client=ThreadExecutor(1))
     recipe = replace(tree.recipe_, leaf_size=90, budgets=budgets)
+    room = {name: np.atleast_1d(recipe.capacity(name)) for name in recipe.objectives}
+    typical = {name: 1.0 if name == "robust" else 1000.0 for name in room}  # robust scores sum to 1, the others to n
+    recipe = replace(recipe, reach={k: tuple((far * room[k] / typical[k]).tolist()) for k in room})
     store = MemoryStore()
     store.put(recipe.key, recipe.to_bytes())
     reading, (leaf,) = Reading.of(data), data.scan.leaves
@@ -148,6 +153,10 @@ def test_a_leaf_keeps_the_same_rows_whether_or_not_its_classes_are_known(
     with pytest.MonkeyPatch.context() as patch:  # nor does it matter what later chunks know of earlier ones
         patch.setattr("coretree.run.tasks.smallest_keys", lambda seen, part: {})
         assert NodeWork(reading, recipe.name, store, first.name).leaf(recipe, leaf, None).to_bytes() == known.to_bytes()
+    for name, found in known.sketches.items():  # all within reach, as far as the root has room
+        each = [found] if isinstance(found, Sketch) else found.parts
+        for own, key, most in zip(each, recipe.reach[name], room[name].tolist(), strict=True):
+            assert len(own) <= own.capacity or own.capacity == most or own.keys[own.capacity] > key
     if not budgets:  # otherwise the test would prove nothing
         assert np.sum(recipe.chunk_capacity(known.profile)("balanced")) < np.sum(recipe.leaf_capacity("balanced"))
 

@@ -107,6 +107,8 @@ def sketch_classes(
     score: npt.ArrayLike | None = None,
     base: npt.ArrayLike | None = None,
     ceilings: Sequence[float] | None = None,
+    reach: Sequence[float] | None = None,
+    most: npt.ArrayLike | None = None,
 ) -> ClassSketches:
     """Sketch one partition, each class for itself.
 
@@ -122,7 +124,7 @@ def sketch_classes(
     uniforms : ndarray of float64, shape (n,)
     score, base : array_like, shape (n,), optional
         Default: 1.
-    ceilings : sequence of float, optional
+    ceilings, reach, most : sequence of float or int, optional
         One a class, as for :func:`~coretree.coreset.priority.sketch`.
 
     Returns
@@ -151,11 +153,13 @@ def sketch_classes(
     scores = np.ones(n) if score is None else np.asarray(score, np.float64)
     weights = None if base is None else np.asarray(base, np.float64)
     parts = []
-    for at, capacity, ceiling in zip(members(own, K), capacities, ceilings or [np.inf] * K, strict=True):
+    grown = ([0.0] * K, [0] * K) if reach is None or most is None else (reach, np.asarray(most, np.int64).tolist())
+    limits = zip(capacities, ceilings or [np.inf] * K, *grown, strict=True)
+    for at, (capacity, ceiling, far, top) in zip(members(own, K), limits, strict=True):
         own_base = None if weights is None else weights[at]
         own_rows = partial(_payload, rows, np.arange(n)[at] if isinstance(at, slice) else at)
-        u = uniforms[at]
-        parts.append(sketch(ids[at], scores[at], own_rows, capacity, uniforms=u, base=own_base, ceiling=ceiling))
+        options = {"uniforms": uniforms[at], "base": own_base, "ceiling": ceiling, "reach": far, "most": top}
+        parts.append(sketch(ids[at], scores[at], own_rows, capacity, **options))
     return ClassSketches(tuple(parts))
 
 

@@ -83,6 +83,10 @@ class Sketch:
         """Every row ever seen whose key is at most this is in the sketch (infinite where nothing was dropped)."""
         return float(self.keys[self.capacity]) if len(self) > self.capacity else np.inf
 
+    def within(self, reach: float) -> int:
+        """Rows, of the first ``capacity``, whose key is at most ``reach``."""
+        return int(np.searchsorted(self.keys[: self.capacity], reach, side="right"))
+
     def reduce(self, k: int) -> Sketch:
         """Return the sketch of capacity ``k``, which this one contains as a prefix.
 
@@ -142,6 +146,8 @@ def sketch(
     uniforms: npt.NDArray[np.float64],
     base: npt.ArrayLike | None = None,
     ceiling: float = np.inf,
+    reach: float = 0.0,
+    most: int = 0,
 ) -> Sketch:
     """Sketch one partition in O(n); payload is copied only for the rows that are kept.
 
@@ -161,10 +167,8 @@ def sketch(
         Weight a row brings along, >= 0; rows of weight 0 stand for nothing and vanish. Default: 1.
     ceiling : float
         Rows with a larger key are left out: others are known to come before them.
-
-    Returns
-    -------
-    Sketch
+    reach, most : float, int
+        The capacity grows to the rows whose key is at most ``reach``, if these are more, and up to ``most``.
 
     Raises
     ------
@@ -176,8 +180,7 @@ def sketch(
     >>> from coretree.coreset.rows import row_ids, uniforms
     >>> ids = row_ids("a.parquet", 0, np.arange(1000))
     >>> s = sketch(ids, np.ones(1000), {"x": np.arange(1000)}, 100, uniforms=uniforms(ids, 0, "uniform"))
-    >>> sample = s.finalise()
-    >>> len(sample.weights), bool((s + s).keys.tolist() == s.keys.tolist())
+    >>> len(s.finalise().weights), bool((s + s).keys.tolist() == s.keys.tolist())
     (100, True)
     """
     n, weight = len(ids), None if base is None else np.asarray(base, np.float64)
@@ -190,6 +193,7 @@ def sketch(
     if not callable(rows) and n_rows(rows) != n:
         raise ValueError(f"sketch: rows must have {n} rows, one an id; found {n_rows(rows)}")
     keys, among = _keys(u, scores, weight)
+    capacity = max(capacity, min(int(np.count_nonzero(keys <= reach)), most))
     if ceiling < np.inf:
         among = np.flatnonzero(keys <= ceiling)
     kept = _smallest(np.asarray(ids, np.uint64), keys, among, capacity + 1)
@@ -209,10 +213,6 @@ def merge(sketches: Sequence[Sketch], *, capacity: int | None = None) -> Sketch:
         Default: the smallest capacity among the sketches that hold rows. A larger one is meant for leaves that were
         stored shorter than the root: rows above the lowest threshold of a shortened part cannot be known, so they are
         cut, the threshold stays substitutable, and the estimates unbiased; the result's capacity says what was left.
-
-    Returns
-    -------
-    Sketch
 
     Raises
     ------

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 import coretree
 from coretree.coreset.calibrate import calibrate
@@ -22,7 +25,7 @@ from coretree.errors import ConfigError, DataWarning, EmptyDataError, TargetErro
 from coretree.run.executor import Executor
 from coretree.run.frontier import Job
 from coretree.run.memory import demand, preflight
-from coretree.run.pilots import with_pilots
+from coretree.run.pilots import reach_of, with_pilots
 from coretree.run.publish import Refinement, publish
 from coretree.run.settings import Settings
 from coretree.run.tasks import NodeWork, Reading, SurveyWork, leaf_name, read_node, read_survey
@@ -31,14 +34,13 @@ from coretree.tree.local_store import together
 from coretree.tree.manifest import Manifest, StoredObject
 from coretree.tree.node import Node, Survey
 from coretree.tree.plan import Plan, digest, every_node, plan
-from coretree.tree.recipe import Recipe
+from coretree.tree.recipe import LEAF_SLACK, Recipe
 from coretree.tree.store import SharedStore, Store, node_key, stored_nodes
 
 Progress = Callable[[str, int, int], None]
 PILOT_ROWS, PILOT_ROWS_A_COLUMN, MOST_PILOT_ROWS = 4_000, 50, 20_000
 PILOT_SLACK = 3  # a leaf keeps so many times its even share of them
 TYPICAL_LEVELS = 10  # of a categorical column, before anyone has seen it
-LEAF_SLACK = 1.5  # a leaf keeps so many times its even share of the root
 LEAST_LEAF_ROWS = 1_000
 LEAF_ROWS_PER_KEPT = 256
 
@@ -148,10 +150,11 @@ def survey_work(data: Dataset, settings: Settings, store: Store) -> SurveyWork:
     columns = len(data.schema.numbers) + 3 * len(data.schema.times) + TYPICAL_LEVELS * len(data.schema.categories)
     rows = min(MOST_PILOT_ROWS, max(PILOT_ROWS, PILOT_ROWS_A_COLUMN * columns))
     if settings.passes == 1:
-        kept = leaf_size(data, settings)
+        kept, share = leaf_size(data, settings), leaf_share(data, LEAF_SLACK * settings.size)
     else:
         kept = min(rows, max(LEAST_LEAF_ROWS, PILOT_SLACK * rows // max(1, len(data.scan.leaves))))
-    return SurveyWork(Reading.of(data), settings, rows, kept, store)
+        share = leaf_share(data, PILOT_SLACK * rows)
+    return SurveyWork(Reading.of(data), settings, rows, kept, store, share)
 
 
 def leaf_size(data: Dataset, settings: Settings) -> int:
@@ -160,6 +163,12 @@ def leaf_size(data: Dataset, settings: Settings) -> int:
     even_share = -(-settings.size // max(1, len(leaves)))
     rows = sum(leaf.n_rows for leaf in leaves) // max(1, len(leaves))
     return min(settings.size, max(LEAST_LEAF_ROWS, int(LEAF_SLACK * even_share), rows // LEAF_ROWS_PER_KEPT))
+
+
+def leaf_share(data: Dataset, rows: float) -> float:
+    """Share of its rows that a leaf keeps at least, of so many in all; a power of two, which a few more files leave."""
+    total = sum(leaf.n_rows for leaf in data.scan.leaves)
+    return min(1.0, 2.0 ** math.ceil(math.log2(rows / total))) if total else 0.0
 
 
 def carry_out(
@@ -199,6 +208,7 @@ def freeze_recipe(data: Dataset, survey: Survey, settings: Settings) -> Recipe:
         objectives=settings.names_of_objectives(task, rows),
         size=settings.size,
         leaf_size=leaf_size(data, settings),
+        leaf_share=leaf_share(data, LEAF_SLACK * settings.size) if settings.passes == 1 else 0.0,
         seed=settings.seed,
         exact=settings.form_of_moments(task),
         cells=settings.n_cells(task),
@@ -206,7 +216,12 @@ def freeze_recipe(data: Dataset, survey: Survey, settings: Settings) -> Recipe:
         pilots={},
     )
     check_scalable(draft.preparation, where)
-    recipe = draft if task is None or settings.passes == 1 else with_pilots(draft, survey)
+    recipe = draft
+    if task is None:
+        nothing = np.zeros((1, 1))
+        recipe = replace(draft, reach=reach_of(draft, nothing, nothing[0], np.ones(1), [profile.weight]))
+    elif settings.passes > 1:
+        recipe = with_pilots(draft, survey)
     for name in recipe.objectives:
         recipe.capacity(name)  # budgets that do not fit are an error now, not at the end of a pass
     return recipe

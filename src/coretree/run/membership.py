@@ -117,7 +117,10 @@ class Frozen:
         """Each pass that leaves nodes for good: its recipe, the name that its leaves carry, its work."""
         # of the recipe's schema, whatever columns the files have got since: the survey's name depends on it
         survey: SurveyWork = replace(
-            survey_work(self.nowhere(), self.settings, store), reading=self.reading, leaf_size=self.recipe.leaf_size
+            survey_work(self.nowhere(), self.settings, store),
+            reading=self.reading,
+            leaf_size=self.recipe.leaf_size,
+            leaf_share=self.recipe.leaf_share,
         )
         if self.recipe.one_pass:
             return [(self.recipe, survey.name, survey)]

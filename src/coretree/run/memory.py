@@ -14,6 +14,7 @@ from coretree.data.read import FILE_BUFFER, SLICE_ROWS, WHOLE_GROUP_BYTES
 from coretree.data.scan import BYTES_PER_VALUE, Leaf, Scan
 from coretree.errors import MemoryPlanError
 from coretree.run.settings import Settings
+from coretree.tree.recipe import LEAF_SLACK
 
 BASE_BYTES = 230 << 20  # a worker that has imported everything: 228 MiB before its first job
 THREAD_BYTES = 20 << 20  # what jobs leave behind in each: leaves of 1 MiB peak at 265 MiB on one thread, at 293 on two
@@ -57,7 +58,7 @@ def demand(scan: Scan, settings: Settings, leaf_size: int) -> Demand:
     kept = _Kept.of(scan, settings, leaf_size)
     chunks = [_chunk(leaf, scan, settings, kept) for leaf in scan.leaves]
     n_leaves = len(scan.leaves)
-    below = min(n_leaves * leaf_size, 2 * settings.fan_in * settings.size)
+    below = min(int(sum(kept.of_leaf(leaf.n_rows, scan) for leaf in scan.leaves)), 2 * settings.fan_in * settings.size)
     above = below if settings.passes == 1 else min(below, settings.size)  # one pass keeps so many of each class
     children = min(n_leaves, 2 * settings.fan_in)
     merging = kept.sketches * (below + above) + below  # all of both, and one sketch's rows side by side
@@ -67,13 +68,18 @@ def demand(scan: Scan, settings: Settings, leaf_size: int) -> Demand:
 
 @dataclass(frozen=True)
 class _Kept:
-    """Bytes of what a node keeps: of a row in a sketch, and beside its rows; columns of the design."""
+    """Bytes of what a node keeps, of a row in a sketch and beside its rows; columns of the design; rows of a sketch."""
 
     sketches: int
     row: int
     beside: int
     width: int
     leaf_size: int
+    size: int
+
+    def of_leaf(self, rows: int, scan: Scan) -> float:
+        """Rows of a sketch that a leaf keeps: a long one keeps its share of the root."""
+        return max(self.leaf_size, min(1.0, LEAF_SLACK * rows / max(1, scan.n_rows)) * self.size)
 
     @classmethod
     def of(cls, scan: Scan, settings: Settings, leaf_size: int) -> _Kept:
@@ -87,7 +93,8 @@ class _Kept:
         sketches = 2 if settings.passes == 1 else named
         cells = settings.n_cells(task) * (width + 2) * (width if settings.scatter else 2)
         moments = (TYPICAL_CLASSES if task == "classification" else 1) * width**2
-        return cls(sketches, row, 8 * (cells + moments * (settings.form_of_moments(task) != "no")), width, leaf_size)
+        beside = 8 * (cells + moments * (settings.form_of_moments(task) != "no"))
+        return cls(sketches, row, beside, width, leaf_size, settings.size)
 
 
 def _chunk(leaf: Leaf, scan: Scan, settings: Settings, kept: _Kept) -> tuple[int, int]:
@@ -107,7 +114,7 @@ def _chunk(leaf: Leaf, scan: Scan, settings: Settings, kept: _Kept) -> tuple[int
         ours += rows * _number_bytes(scan)
         keeps = min(rows, TYPICAL_CLASSES * settings.size)
     else:
-        cells, keeps = settings.n_cells(scan.schema.task) > 0, min(rows, kept.leaf_size)
+        cells, keeps = settings.n_cells(scan.schema.task) > 0, min(rows, kept.of_leaf(leaf_rows, scan))
         copies: float = 1 + CELL_COPIES * cells
         if scan.schema.task is not None and kept.width > EXACT_LIMIT:
             copies += 2 * min(1.0, HESSIAN_ROWS * kept.width / max(1, scan.n_rows))  # the rows taken, and weighted

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from coretree.coreset.scores import PilotState, pilot_state
+from coretree.coreset.residuals import residual_scores
+from coretree.coreset.scores import PilotState, pilot_state, robust_scores
+from coretree.coreset.thresholds import threshold_for
 from coretree.data.encode import design, raw_codes
 from coretree.data.profile import Profile, label_order
 from coretree.errors import TargetError
 from coretree.learn.tree_pilot import fit_tree_pilot
 from coretree.tree.node import Survey
 from coretree.tree.objectives import loss_of
-from coretree.tree.recipe import Recipe
+from coretree.tree.recipe import LEAF_SLACK, Recipe
 
 Array = npt.NDArray[Any]
 POSITIVE, NOT_NEGATIVE = ("gamma", "tweedie:2"), ("poisson", "tweedie")
@@ -41,7 +44,33 @@ def with_pilots(recipe: Recipe, survey: Survey) -> Recipe:
     residual = None
     if "residual" in recipe.objectives:
         residual = fit_tree_pilot(X[:, 1:], y, w, counts, seed=recipe.seed)
-    return replace(recipe, pilots=pilots, residual=residual)
+    ready = replace(recipe, pilots=pilots, residual=residual)
+    return replace(ready, reach=reach_of(ready, X, y, w, counts))
+
+
+def reach_of(recipe: Recipe, X: Array, y: Array, w: Array, counts: Sequence[float]) -> dict[str, tuple[float, ...]]:
+    """Keys below which the pilot rows foresee `LEAF_SLACK` times what the root keeps, of each stratum.
+
+    ``counts`` are the base weights of the classes; the rows of a class are taken to weigh the same.
+    """
+    codes = np.zeros(len(w), np.intp) if recipe.classes is None else y.astype(np.intp)
+    held, n = np.bincount(codes, w, minlength=len(recipe.rows)), np.array(recipe.rows)
+    rows, base = w * (n / np.where(held > 0, held, 1.0))[codes], (np.array(counts) / np.maximum(n, 1))[codes]
+    out = {}
+    for name in recipe.objectives:
+        if name in recipe.pilots:
+            scores = robust_scores(X, y, recipe.pilots[name])
+        elif name == "residual" and recipe.residual is not None:
+            scores = residual_scores(X[:, 1:], y, recipe.residual)
+        else:
+            scores = np.ones(len(w))
+        limits, strata = np.atleast_1d(recipe.capacity(name)).tolist(), recipe.keeping.strata(name, codes)
+        of = [np.full(len(w), True) if strata is None else strata == k for k in range(len(limits))]
+        out[name] = tuple(
+            threshold_for((scores * base)[own], rows[own], LEAF_SLACK * limit)
+            for own, limit in zip(of, limits, strict=True)
+        )
+    return out
 
 
 def pilot_rows(recipe: Recipe, survey: Survey) -> tuple[Array, Array, Array]:

@@ -110,12 +110,18 @@ def _sketch(
     def rows(kept: Index) -> dict[str, Array]:
         return {k: take_rows(a, kept) if a.ndim == 2 else a[kept] for k, a in payload.items()}
 
-    limits = np.atleast_1d(capacity).tolist()
+    limits, most = np.atleast_1d(capacity).tolist(), np.atleast_1d(recipe.capacity(name)).tolist()
+    reach = recipe.reach.get(name, [0.0] * len(limits))
     keys = [np.zeros(0)] * len(limits) if seen is None or name not in seen else seen[name]
-    ceilings = [float(own[k]) if len(own) > k else np.inf for own, k in zip(keys, limits, strict=True)]
+    ceilings = []
+    for own, limit, far, top in zip(keys, limits, reach, most, strict=True):
+        enough = max(limit, min(int(np.searchsorted(own, far, side="right")), top))
+        ceilings.append(float(own[enough]) if len(own) > enough else np.inf)
     if strata is None:
-        return sketch(ids, scores, rows, limits[0], uniforms=u, base=base, ceiling=ceilings[0])
-    return sketch_classes(ids, strata, rows, capacity, uniforms=u, score=scores, base=base, ceilings=ceilings)
+        options = {"ceiling": ceilings[0], "reach": reach[0], "most": most[0]}
+        return sketch(ids, scores, rows, limits[0], uniforms=u, base=base, **options)
+    options = {"ceilings": ceilings, "reach": reach, "most": most}
+    return sketch_classes(ids, strata, rows, capacity, uniforms=u, score=scores, base=base, **options)
 
 
 def smallest_keys(seen: Ceilings, part: Node) -> Ceilings:

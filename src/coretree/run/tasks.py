@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -112,8 +113,9 @@ def leaf_name(leaf: Leaf, recipe: str) -> str:
 class SurveyWork:
     """Pass 1: profile and pilot rows of a leaf; merge of surveys.
 
-    A leaf keeps ``leaf_size`` pilot rows, shared by the classes that it holds, a merge ``pilot_rows``. Where this pass
-    is the only one, every class keeps ``settings.size`` rows of both its sketches, a leaf ``leaf_size`` in all.
+    A leaf keeps ``leaf_size`` pilot rows, or ``leaf_share`` of its own rows if these are more, for all the classes that
+    it holds, a merge ``pilot_rows``. Where this pass is the only one, every class keeps ``settings.size`` rows of both
+    its sketches, and a leaf as many as above in all.
     """
 
     reading: Reading
@@ -121,6 +123,7 @@ class SurveyWork:
     pilot_rows: int
     leaf_size: int
     store: Store
+    leaf_share: float = 0.0
 
     @property
     def name(self) -> str:
@@ -133,18 +136,20 @@ class SurveyWork:
         ]
         alone: JSON = [s.size, self.leaf_size, [list(pair) for pair in s.class_rows]]
         kept = alone if s.passes == 1 else self.leaf_size
-        return digest("survey", reading, s.prepare.to_dict(), self.pilot_rows, s.seed, kept)
+        share = [self.leaf_share] if self.leaf_share else []  # older trees keep the names that they have
+        return digest("survey", reading, s.prepare.to_dict(), self.pilot_rows, s.seed, kept, *share)
 
     def __call__(self, job: Job, frame: pd.DataFrame | None) -> StoredObject:
         """Carry one job out."""
         if job.leaf is None:
             found = self.merge([self.get(child) for child in job.children])
         else:
-            n = job.leaf.n_rows
-            grouped = self.settings.passes == 1
-            parts = [self.survey(*rows, n) for rows in self.reading.rows(job.leaf, frame, grouped=grouped)]
-            found = self.merge(parts or [self.survey(*self.reading.no_rows(job.leaf))])
-            found = found.reduced(self.leaf_size, self._keep_all)
+            n, alone = job.leaf.n_rows, self.settings.passes == 1
+            share = math.ceil(self.leaf_share * n)
+            kept = max(self.leaf_size, share if alone else min(share, self.pilot_rows))
+            parts = [self.survey(*rows, kept, n) for rows in self.reading.rows(job.leaf, frame, grouped=alone)]
+            found = self.merge(parts or [self.survey(*self.reading.no_rows(job.leaf), kept)])
+            found = found.reduced(kept, self._keep_all)
         return stored(self.store, job.name, found.to_bytes(), found.profile)
 
     def get(self, name: str) -> Survey:
@@ -167,9 +172,9 @@ class SurveyWork:
             return self.pilot_rows
         return KEEP_ALL if label in self._keep_all else self.settings.size
 
-    def survey(self, columns: Columns, ids: Ids, leaf_rows: int = 0) -> Survey:
-        """One chunk; where this pass is the only one, best of grouped rows."""
-        return survey_rows(columns, ids, self.settings, self.leaf_size, self._capacity, leaf_rows)
+    def survey(self, columns: Columns, ids: Ids, kept: int, leaf_rows: int = 0) -> Survey:
+        """One chunk of a leaf that keeps so many rows; where this pass is the only one, best of grouped rows."""
+        return survey_rows(columns, ids, self.settings, kept, self._capacity, leaf_rows)
 
 
 @dataclass(frozen=True)
@@ -207,12 +212,12 @@ class NodeWork:
             parts.append(sketch_rows(recipe, columns, ids, capacity, keys))
             if recipe.schema.id is None:  # an id may repeat, and then fewer rows come before another
                 keys = smallest_keys(keys, parts[-1])
-        node = parts[0] if len(parts) == 1 else Node.merge(parts, capacity)
+        node = parts[0]
+        if len(parts) > 1:
+            node = Node.merge(parts, lambda name: recipe.kept(name, capacity(name), [p.sketches[name] for p in parts]))
         if profiles:
             seen = merge_profiles(profiles)
-        keeping = recipe.keeping
-        node = node.reduced(lambda name, held: keeping.leaf_quotas(name, held, recipe.leaf_size))
-        return replace(node, profile=seen)
+        return replace(node.reduced(recipe.leaf_rows), profile=seen)
 
     def _rows(self, leaf: Leaf, frame: pd.DataFrame | None, *, grouped: bool) -> Iterator[tuple[Columns, Ids]]:
         empty = True

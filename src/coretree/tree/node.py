@@ -140,14 +140,14 @@ class Node:
             merge_cells(cells) if len(cells) == len(parts) else None,
         )
 
-    def reduced(self, quotas: Callable[[str, Sequence[int]], Quotas]) -> Node:
-        """Cut the sketches of classes down, given what each class holds."""
+    def reduced(self, kept: Callable[[str, AnySketch], int | Quotas]) -> Node:
+        """Cut every sketch down to so many rows."""
         cut: dict[str, AnySketch] = {}
         for name, found in self.sketches.items():
-            cut[name] = found
-            if isinstance(found, ClassSketches):
-                held = [min(len(part), part.capacity) for part in found.parts]
-                cut[name] = found.reduce(quotas(name, held))
+            rows = np.asarray(kept(name, found))
+            cut[name] = (
+                found.reduce(min(int(rows), found.capacity)) if isinstance(found, Sketch) else found.reduce(rows)
+            )
         return replace(self, sketches=cut)
 
     def to_bytes(self) -> bytes:

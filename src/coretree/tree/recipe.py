@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
 
+from coretree.coreset.priority import Sketch
 from coretree.coreset.quotas import Budget, Quotas
 from coretree.coreset.residuals import ResidualState
 from coretree.coreset.scores import PilotState
@@ -20,12 +21,13 @@ from coretree.data.profile import Profile, label_from_text, label_text
 from coretree.data.schema import Schema
 from coretree.data.split import Split
 from coretree.tree.codec import decode, encode
-from coretree.tree.node import Arrays, Capacity, by_prefix, prefixed
+from coretree.tree.node import AnySketch, Arrays, Capacity, by_prefix, prefixed
 from coretree.tree.objectives import POOLED, POOLED_OF, Keeping
 from coretree.tree.plan import digest
 from coretree.tree.store import Store
 
 RECIPE_FORMAT = 1
+LEAF_SLACK = 1.5  # a leaf keeps so many times its share of the root, so that its threshold hardly ever decides
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +62,11 @@ class Recipe:
         Pilot models and what scores need. Empty where a single pass left no pilot.
     residual : ResidualState or None
         Boosted pilot of the residual sketch.
+    reach : mapping of objective to tuple of float
+        Key that the rows of the root are expected to stay below, with some room, of each stratum: a leaf keeps those
+        even where they are more than ``leaf_size``, as in a leaf that is longer than others or holds a whole class.
+    leaf_share : float
+        Where a single pass left no pilot: rows that a leaf keeps of each of its own, if these are more.
     """
 
     preparation: Preparation
@@ -77,6 +84,8 @@ class Recipe:
     scatter: bool
     pilots: Mapping[str, PilotState]
     residual: ResidualState | None = None
+    reach: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    leaf_share: float = 0.0
 
     @property
     def schema(self) -> Schema:
@@ -130,9 +139,28 @@ class Recipe:
 
         return known
 
+    def kept(self, objective: str, capacity: int | Quotas, parts: Sequence[AnySketch]) -> int | Quotas:
+        """Rows that a leaf keeps of a sketch, made of these parts: so many, or all within reach if they are more."""
+        if objective not in self.reach:
+            return capacity
+        each = zip(*([s] if isinstance(s, Sketch) else s.parts for s in parts), strict=True)
+        near = [sum(s.within(key) for s in own) for own, key in zip(each, self.reach[objective], strict=True)]
+        found = np.maximum(capacity, np.minimum(near, self.capacity(objective)))
+        return int(found[0]) if isinstance(parts[0], Sketch) else found
+
+    def leaf_rows(self, objective: str, found: AnySketch) -> int | Quotas:
+        """Rows that a whole leaf keeps of a sketch: its classes share them."""
+        if isinstance(found, Sketch):
+            return self.kept(objective, int(self.leaf_capacity(objective)), [found])
+        held = [min(len(part), part.capacity) for part in found.parts]
+        return self.kept(objective, self.keeping.leaf_quotas(objective, held, self.leaf_size), [found])
+
     def metadata(self) -> dict[str, Any]:
         """Everything but the arrays, as plain data."""
+        reach = {name: list(keys) for name, keys in self.reach.items()}
         return {
+            **({"reach": reach} if reach else {}),  # older recipes keep the names that they have
+            **({"leaf_share": self.leaf_share} if self.leaf_share else {}),
             "format": RECIPE_FORMAT,
             "preparation": self.preparation.to_dict(),
             "clean": self.clean.to_dict(),
@@ -196,6 +224,8 @@ class Recipe:
             **{name: meta[name] for name in ("size", "leaf_size", "seed", "exact", "cells", "scatter")},
             pilots={name: PilotState.from_state(groups[f"pilot:{name}"]) for name in meta["pilots"]},
             residual=ResidualState.from_state(groups["residual"]) if "residual" in groups else None,
+            reach={name: tuple(keys) for name, keys in meta.get("reach", {}).items()},
+            leaf_share=meta.get("leaf_share", 0.0),
         )
 
 
