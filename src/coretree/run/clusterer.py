@@ -18,7 +18,7 @@ from sklearn.utils.metaestimators import available_if
 from coretree.coreset.cells import Cells
 from coretree.data.dataset import Dataset
 from coretree.data.prepare import PrepareRules
-from coretree.data.to_sklearn import to_sklearn
+from coretree.data.to_sklearn import features, to_sklearn
 from coretree.errors import ConfigError
 from coretree.learn.anomalies import has_threshold, score_edges, score_tally, with_threshold
 from coretree.learn.clustering import lloyd_tally, refine
@@ -196,7 +196,7 @@ class CoresetClusterer(ClusterMixin, UnsupervisedModel):
         share = contamination_of(model)
         if share is None or not has_threshold(model):
             return pipeline
-        X = prepare.transform(self.coreset_.X)
+        X = features(prepare, self.coreset_.X)
         edges = score_edges(model, X)
         if data is None:
             sums = score_tally(model, X, edges, self.coreset_.sample_weight)
