@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from coretree.coreset.scores import PilotState, pilot_state, robust_scores
+from coretree.coreset.whiten import SKETCH_COLUMNS
 
 LOSSES = ["logistic", "softmax", "squared", "squared_hinge", "hinge", "poisson", "gamma", "tweedie:1.5"]
 
@@ -98,7 +99,7 @@ def test_wide_data_use_a_sketch_of_the_leverage() -> None:
     X = np.column_stack([np.ones(2000), rng.normal(size=(2000, 310))])
     y = (X[:, 1] > rng.normal(size=2000)).astype(int)
     state = pilot_state(X, y, np.ones(2000), "logistic", np.bincount(y))
-    assert state.hessian_whitener.shape == (311, 32)
+    assert state.hessian_whitener.shape == (311, SKETCH_COLUMNS)
     assert 0.8 < robust_scores(X, y, state).sum() < 1.2
 
 

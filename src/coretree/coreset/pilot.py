@@ -199,15 +199,14 @@ def class_grams(X: Matrix, codes: npt.NDArray[Any], w: Float, n_classes: int) ->
     A class without rows takes the pooled matrix, scaled to one row.
     """
     d = X.shape[1]
-    total = max(float(w.sum()), 1e-300)
-    pooled = weighted_gram(X, w)
-    spread = np.diag(np.diag(pooled)) / total
-    grams = np.empty((n_classes, d, d))
-    for c in range(n_classes):
-        own = np.flatnonzero(codes == c)
-        if not len(own):
-            grams[c] = pooled / total
-            continue
-        a_row = float(w[own].sum()) / len(own)  # what one pilot row stands for
-        grams[c] = weighted_gram(X[own], w[own]) + a_row * 1e-3 * min(len(own), 50) * spread
+    rows = [np.flatnonzero(codes == c) for c in range(n_classes)]
+    grams = np.array([weighted_gram(X[own], w[own]) for own in rows]).reshape(n_classes, d, d)
+    pooled = grams.sum(axis=0) / max(float(w.sum()), 1e-300)
+    spread = np.diag(np.diag(pooled))
+    for gram, own in zip(grams, rows, strict=True):
+        if len(own):
+            a_row = float(w[own].sum()) / len(own)  # what one pilot row stands for
+            gram += a_row * 1e-3 * min(len(own), 50) * spread
+        else:
+            gram += pooled
     return grams

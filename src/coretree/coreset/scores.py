@@ -46,7 +46,7 @@ class PilotState:
     counts : ndarray, shape (K,)
         Base weight of each class in the full data (one entry for regression).
     hessian_whitener : ndarray, shape (d, r)
-        |x'W|^2 = x'H^-1 x, H the Hessian at the pilot (softmax: the pooled Gram matrix); r = d, or 32 where d > 300.
+        |x'W|^2 = x'H^-1 x, H the Hessian at the pilot (softmax: the pooled Gram matrix); r = d, or 16 where d > 300.
     class_whiteners : ndarray, shape (K, d, r)
         The same for the Gram matrix of each class (regression: one, pooled; squared loss: the Hessian's).
     norms : ndarray, shape (2,)

@@ -15,7 +15,6 @@ from coretree.coreset.derivatives import (
     as_floating,
     block_rows,
     blocks,
-    gradient,
     margins,
     softmax_hessian,
     weighted_gram,
@@ -235,13 +234,15 @@ def totals_at(
     few = codes.astype(np.uint8) if K <= 256 else codes  # compared with every class: narrow codes are faster
     for part in () if softmax else blocks(len(X), block_rows(K, d)):
         A, v, t = X[part], weight[part], y[part]
-        member = (few[part] == np.arange(K, dtype=few.dtype)[:, None]).astype(A.dtype)
         z = margins(A, state.theta)
         loss += float(v @ kind.value(z, t).astype(np.float64, copy=False))
-        g += gradient(A, kind.slope(z, t), None if base is None else v)
+        # the slopes, then the members of each class: one product sums both
+        terms_of = np.vstack([kind.slope(z, t), few[part] == np.arange(K, dtype=few.dtype)[:, None]], dtype=A.dtype)
         if base is not None:
-            member *= v.astype(A.dtype)
-        sums += member @ A
+            terms_of *= v.astype(A.dtype)
+        added = terms_of @ A
+        g += added[0]
+        sums += added[1:]
         if H is not None and not thinned:
             H += weighted_gram(A, v * kind.curvature(z, t))
     if H is not None and thinned:

@@ -145,6 +145,8 @@ def _category(out: npt.NDArray[Any], at: int, codes: npt.NDArray[Any], plan: Cat
     for_missing = plan.levels.index(plan.missing) if plan.missing in plan.levels else n_levels
     place = np.where(codes < 0, for_missing, codes)
     if onehot:
+        if n_levels < 256:
+            place = place.astype(np.uint8)  # compared with every level: narrow codes are faster
         for level in range(n_levels + 1):  # a column at a time: scattered ones would cost three times as much
             out[:, at + level] = place == level
         return at + n_levels + 1

@@ -27,7 +27,7 @@ from coretree.data.timestamps import datetime_parts, part_names
 from coretree.errors import TargetError
 
 # Rows a chunk contributes to summaries that only describe the data (quantiles nobody asked for, distinct counts).
-THIN_ROWS = 8192
+THIN_ROWS = 4096
 THIN_DELTA = 250  # groups of a digest that only describes
 State = dict[str, npt.NDArray[Any]]
 
