@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coretree.coreset.class_sketches import ClassSketches, merge_classes, sketch_classes
-from coretree.coreset.quotas import KEEP_ALL, class_quotas
+from coretree.coreset.quotas import KEEP_ALL, class_capacities, class_quotas
 from coretree.coreset.rows import uniforms
 from coretree.errors import ConfigError
 
@@ -32,6 +32,26 @@ def test_quotas_add_up_and_nobody_gets_less_than_half_of_uniform(counts: list[in
         assert (quotas >= np.minimum(held, 0.5 * size * held / held.sum())).all()
     more = class_quotas(counts, size + 7)
     assert (more >= quotas - 1).all()  # growing only, but for rounding
+
+
+@settings(max_examples=100, deadline=None)
+@given(counts=COUNTS, size=st.integers(1, 6000), growth=st.integers(1, 1000))
+def test_capacities_have_room_for_the_quotas_of_a_larger_day(counts: list[int], size: int, growth: int) -> None:
+    held = np.array(counts)
+    room, quotas = class_capacities(counts, size), class_quotas(counts, size)
+    assert (room >= quotas).all()
+    assert (room <= size).all()
+    assert room.sum() <= 3 * size
+    if quotas.sum() == size and (quotas < held)[held > 0].all():
+        assert np.abs(room - quotas).max() <= 1  # every class is cut already: it grows with the others
+    share = held / (2 * held.sum()) + (held > 0) / (2 * np.count_nonzero(held))
+    assert (np.minimum(class_quotas(held * growth, size), 2 * share * size) <= room + 1).all()
+
+
+def test_capacities_of_budgets_are_the_budgets() -> None:
+    assert class_capacities([9_000, 100], 2_000, budgets={1: 500}).tolist() == [1_900, 500]
+    assert class_capacities([9_000, 100], 2_000, budgets={1: "all"}).tolist() == [1_900, KEEP_ALL]
+    assert class_capacities([0, 10], 5).tolist() == [0, 5]
 
 
 def test_water_filling_by_hand() -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from coretree import CoresetTree, Dataset, ThreadExecutor
+from coretree.coreset.quotas import class_quotas
 from coretree.coreset.thresholds import threshold_for
 from coretree.tree.coresets import most_rows
 
@@ -63,6 +64,29 @@ def test_one_pass_keeps_its_size_of_long_files(tmp_path: Path, lengths: list[int
     for objective in tree.recipe_.objectives:
         assert most_rows(tree.root_, tree.recipe_, objective) == SIZE
         assert len(tree.coreset(SIZE, objective=objective)) == SIZE
+
+
+@pytest.mark.filterwarnings("ignore:.*rebuild:coretree.errors.DataWarning")
+@pytest.mark.parametrize("first", [400, 4_000], ids=["fewer rows than the size", "a rare class kept whole"])
+def test_as_classes_grow_each_keeps_its_quota_of_the_day(
+    tmp_path: Path, first: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = table()
+    held = frame["y"].value_counts(sort=False).sort_index()
+    quotas = class_quotas(held, SIZE).tolist()
+
+    def kept(folder: Path) -> list[int]:
+        folder.mkdir()
+        tree = CoresetTree(size=SIZE)
+        tree.build(Dataset.from_parquet(written(folder, frame, [first]), target="y"), client=ONE)
+        written(folder, frame, [first, 1_500, N - first - 1_500])
+        tree.update(Dataset.from_parquet(folder, target="y"), client=ONE)
+        assert tree.n_rows_ == N
+        return np.bincount(np.unique(tree.coreset(objective="balanced").target, return_inverse=True)[1]).tolist()
+
+    assert kept(tmp_path / "ours") == quotas
+    monkeypatch.setattr("coretree.tree.objectives.class_capacities", class_quotas)
+    assert sum(kept(tmp_path / "control")) < SIZE  # the negative control: quotas of the first build
 
 
 def test_without_reach_a_long_file_would_decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,6 +79,56 @@ def class_quotas(
     return quotas
 
 
+def class_capacities(
+    counts: npt.ArrayLike,
+    size: int,
+    *,
+    budgets: Mapping[int, Budget] | None = None,
+    labels: Sequence[Any] | None = None,
+) -> Quotas:
+    """Rows of each class that a sketch has room for: its quota, and room to grow where it is kept whole today.
+
+    A class is given up to twice its share of the size, so that its quota finds the rows as classes grow. A sketch may
+    then hold up to three times ``size`` rows; a coreset takes the quotas of the day.
+
+    Parameters
+    ----------
+    counts, size, budgets, labels
+        As for :func:`class_quotas`.
+
+    Returns
+    -------
+    ndarray of int64, shape (K,)
+        At least :func:`class_quotas`; the budget itself where the user gave one.
+
+    Raises
+    ------
+    ConfigError
+        As :func:`class_quotas`.
+
+    Examples
+    --------
+    >>> class_quotas([9_900, 100], 1_000).tolist(), class_capacities([9_900, 100], 1_000).tolist()
+    ([900, 100], [900, 308])
+    """
+    quotas, held = class_quotas(counts, size, budgets=budgets, labels=labels), np.asarray(counts, np.int64).ravel()
+    free, left = np.ones(len(held), np.bool_), size
+    for code, wish in (budgets or {}).items():
+        free[code] = False
+        left -= int(np.minimum(quotas[code], held[code]))
+        quotas[code] = KEEP_ALL if wish == "all" else wish
+    shares = _shares(held[free])
+    room = np.floor(min(_level(held[free], shares, left), 2.0 * left) * shares).astype(np.int64)
+    quotas[free] = np.maximum(quotas[free], np.minimum(room, left))
+    return quotas
+
+
+def _shares(held: Quotas) -> Float:
+    """Half in proportion, half in balance among the classes that have rows."""
+    present, n = int(np.count_nonzero(held)), int(held.sum())
+    return held / (2.0 * max(n, 1)) + (held > 0) / (2.0 * max(present, 1))
+
+
 def _checked(
     budgets: Mapping[int, Budget], n_classes: int, size: int, held: Quotas, labels: Sequence[Any] | None
 ) -> dict[int, Budget]:
@@ -105,7 +155,8 @@ def _whole(held: Quotas, size: int) -> Quotas:
     present, n = np.count_nonzero(held), int(held.sum())
     if n <= size or not present:
         return held.copy()
-    level = _filled(held.astype(np.float64), held / (2.0 * n) + (held > 0) / (2.0 * present), float(size))
+    shares = _shares(held)
+    level = np.minimum(_level(held, shares, size) * shares, held)
     quotas = np.minimum(np.floor(level + 1e-9).astype(np.int64), held)
     if size >= present:
         quotas = np.maximum(quotas, held > 0)
@@ -119,12 +170,13 @@ def _whole(held: Quotas, size: int) -> Quotas:
     return quotas
 
 
-def _filled(room: Float, shares: Float, size: float) -> Float:
-    """Split ``size`` in proportion to the shares, nobody above its room; what is left over goes to the others."""
-    full = np.zeros(len(room), np.bool_)
-    while True:
-        level = (size - room[full].sum()) / max(float(shares[~full].sum()), 1e-300)
-        over = ~full & (level * shares > room)
+def _level(held: Quotas, shares: Float, size: int) -> float:
+    """What a share is multiplied by so that ``size`` rows are kept, of no class more than it has; infinite for all."""
+    full = np.zeros(len(held), np.bool_)
+    while not full.all():
+        level = (size - int(held[full].sum())) / max(float(shares[~full].sum()), 1e-300)
+        over = ~full & (level * shares > held)
         if not over.any():
-            return np.where(full, room, level * shares)
+            return level
         full |= over
+    return np.inf

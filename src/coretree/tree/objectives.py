@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coretree.coreset.losses import loss_named
-from coretree.coreset.quotas import Budget, Quotas, class_quotas
+from coretree.coreset.quotas import Budget, Quotas, class_capacities, class_quotas
 from coretree.data.columns import Level
 from coretree.errors import ConfigError
 
@@ -115,28 +115,32 @@ class Keeping:
         ConfigError
             The budgets need more rows than the size.
         """
+        return self._split(class_quotas, objective, rows, size)
+
+    def _split(self, rule: Callable[..., Quotas], objective: str, rows: Sequence[int], size: int) -> Quotas | None:
+        """Rows of each stratum by one of the rules of :mod:`~coretree.coreset.quotas`."""
         if objective in self.by_class:
-            return class_quotas(rows, size, budgets=self.budgets, labels=self.labels)
+            return rule(rows, size, budgets=self.budgets, labels=self.labels)
         if not self.budgets or objective == "uniform":
             return None
         named = sorted(self.budgets)
         assert self.labels is not None
         held = [*(rows[c] for c in named), sum(rows) - sum(rows[c] for c in named)]
         names = [*(self.labels[c] for c in named), "(all others)"]
-        return class_quotas(held, size, budgets={i: self.budgets[c] for i, c in enumerate(named)}, labels=names)
+        return rule(held, size, budgets={i: self.budgets[c] for i, c in enumerate(named)}, labels=names)
 
     def fixed(self, objective: str) -> tuple[int, ...]:
         """Strata that have a budget: a leaf keeps as much of them as the root does."""
         return tuple(sorted(self.budgets)) if objective in self.by_class else tuple(range(len(self.budgets)))
 
     def capacity(self, objective: str, size: int) -> int | Quotas:
-        """Capacity of the root's sketch, and of every merge."""
-        found = self.quotas(objective, self.rows, size)
+        """Capacity of the root's sketch, and of every merge: with room for classes that updates bring more of."""
+        found = self._split(class_capacities, objective, self.rows, size)
         return size if found is None else found
 
     def leaf_capacity(self, objective: str, size: int, leaf_size: int) -> int | Quotas:
         """Capacity of a chunk's sketch."""
-        found = self.quotas(objective, self.rows, size)
+        found = self._split(class_capacities, objective, self.rows, size)
         if found is None:
             return leaf_size
         least = np.minimum(found, leaf_size)
