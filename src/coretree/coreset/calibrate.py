@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coretree.coreset.calibrated import Calibrated, Report, Solution, absent_classes, notes_on, report_on
-from coretree.coreset.derivatives import Matrix, as_floating, margins
+from coretree.coreset.derivatives import Matrix, margins
 from coretree.coreset.losses import loss_named
 from coretree.coreset.quality import expected_excess, newton_direction
 from coretree.coreset.rows import Float
@@ -70,7 +70,7 @@ def calibrate(
         done = counts_only(d, a, y, totals)
         lost = "the totals are not finite numbers: a feature or the pilot is far too large; only class counts were met"
         return Calibrated(done.weights, replace(done.report, warnings=(*done.report.warnings, lost)))
-    A, codes = as_floating(X).astype(np.float64), state.codes(y)
+    A, codes = np.asarray(X, np.float64), state.codes(y)
     delta, decrement = newton_direction(d, A, y, state, totals)
     if state.loss == "hinge":  # its h is a kernel, not the curvature that a decrement needs
         decrement = 0.0
@@ -153,7 +153,7 @@ def match_sums(
     q = q * (d.sum() / (d @ q))
     first = class_constraints(codes, totals.counts, d * q)
     found = Solution(d, ("counts",), "flat", 0.0, K, 0.0)
-    found = _with_sums(d, q, first, _sum_columns(as_floating(X).astype(np.float64), codes, totals), found)
+    found = _with_sums(d, q, first, np.asarray(X, np.float64), codes, totals, found)
     w = _to_total(found.weights, totals.weight)
     return Calibrated(w, report_on(w, np.asarray(weights, np.float64), found, None, 0, done.report.warnings))
 
@@ -164,7 +164,6 @@ def _best(
     """Meet the gradient one step ahead; where that cannot be met or hardly, the gradient alone if it does better."""
     codes = state.codes(y)
     hinge = state.loss in ("hinge", "smooth_hinge")
-    sums = None if hinge else _sum_columns(A, codes, totals)
     still = np.zeros_like(delta)
     steps = [still] if hinge or totals.hessian is None or not delta.any() else [delta, still]
     best: Solution | None = None
@@ -173,8 +172,8 @@ def _best(
         if met is None:
             continue
         found, q, constraints = met
-        if sums and len(found.groups) > 1:  # by now the columns of the gradient are given back
-            found = _with_sums(d, q, constraints, sums, found)
+        if not hinge and len(found.groups) > 1:  # by now the columns of the gradient are given back
+            found = _with_sums(d, q, constraints, A, codes, totals, found)
         if best is None or found.truncation < best.truncation:
             best = found
         if best.truncation <= _TRUNCATED_HARD:
@@ -224,12 +223,14 @@ def _rung(
     return q, first, spectrum(ahead[1], ahead[2], first, d * q)
 
 
-def _with_sums(d: Float, q: Float, earlier: Constraints, sums: tuple[Float, Float], found: Solution) -> Solution:
+def _with_sums(
+    d: Float, q: Float, earlier: Constraints, A: Float, codes: npt.NDArray[np.intp], totals: Totals, found: Solution
+) -> Solution:
     """Add the class feature sums while there are four rows a constraint; they halve the error at another penalty."""
-    room = len(d) // 4 - len(earlier.target)
-    if room <= 0 or min(sums[0].shape[1], len(d)) > room:
+    room, present = len(d) // 4 - len(earlier.target), np.unique(codes)
+    if room <= 0 or min(len(present) * (A.shape[1] - 1), len(d)) > room:
         return found
-    more = spectrum(sums[0], sums[1], earlier, d * q)
+    more = spectrum(*_sum_columns(A, codes, present, totals), earlier, d * q)
     tried = 0
     for truncation in _SUM_TRUNCATIONS:
         r = more.kept(truncation, room)
@@ -266,11 +267,15 @@ def _gradient_columns(
     return name, (r[:, :, None] * A[:, None, :]).reshape(len(A), -1), target
 
 
-def _sum_columns(A: Float, codes: npt.NDArray[np.intp], totals: Totals) -> tuple[Float, Float]:
+def _sum_columns(
+    A: Float, codes: npt.NDArray[np.intp], present: npt.NDArray[np.intp], totals: Totals
+) -> tuple[Float, Float]:
     """Columns and targets of the feature sums of the classes that the sample holds."""
-    present = np.unique(codes)
-    columns = [A[:, 1:] * (codes == c)[:, None] for c in present]
-    return np.hstack(columns), totals.sums[present, 1:].ravel()
+    m, p = len(A), A.shape[1] - 1
+    columns = np.empty((len(present) * p, m)).T  # column-major, as the features are
+    for k, c in enumerate(present.tolist()):
+        np.multiply(A[:, 1:], (codes == c)[:, None], out=columns[:, k * p : (k + 1) * p])
+    return columns, totals.sums[present, 1:].ravel()
 
 
 def _by_class(d: Float, codes: npt.NDArray[np.intp], totals: Totals) -> Float:

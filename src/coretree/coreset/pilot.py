@@ -138,7 +138,7 @@ def fit_pilot(
     kind = loss_named(loss)
     if kind.name == "hinge":
         kind = Hinge(smooth=True)
-    A, w = as_floating(X).astype(np.float64), np.asarray(w, np.float64)
+    A, w = np.asarray(X, np.float64), np.asarray(w, np.float64)
     if kind.kind != "multiclass":
         return _newton(np.zeros(A.shape[1]), A, np.asarray(y), w, kind, lam)
     codes = np.asarray(y).astype(np.intp)

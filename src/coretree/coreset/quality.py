@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from coretree.coreset.derivatives import Matrix, as_floating, margins, newton_step, penalty, weighted_gram
+from coretree.coreset.derivatives import Matrix, margins, newton_step, penalty, weighted_gram
 from coretree.coreset.losses import loss_named
 from coretree.coreset.rows import Float
 from coretree.coreset.scores import PilotState
@@ -61,7 +61,7 @@ def expected_excess(
     Uses the full Hessian of ``totals``; where that is missing, or for the softmax, the diagonal blocks from the sample.
     """
     spread = weights * (weights - base)
-    A, value = as_floating(X).astype(np.float64), _objective(state, totals)
+    A, value = np.asarray(X, np.float64), _objective(state, totals)
     if not spread.any() or value <= 0:
         return 0.0
     kind = loss_named(state.loss)
@@ -104,7 +104,7 @@ def newton_direction(
     if totals.hessian is not None:
         step = newton_step(totals.hessian, P, G)
     else:
-        A = as_floating(X).astype(np.float64)
+        A = np.asarray(X, np.float64)
         inner = np.split(G, len(G) // state.n_features)
         diagonal = penalty((state.n_features,), state.lam)
         step = np.concatenate(

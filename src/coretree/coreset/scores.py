@@ -150,7 +150,7 @@ def pilot_state(
     (True, True)
     """
     kind = loss_named(loss)
-    A, totals = as_floating(X).astype(np.float64), np.asarray(counts, np.float64).ravel()
+    A, totals = np.asarray(X, np.float64), np.asarray(counts, np.float64).ravel()
     _check(A, kind, totals)
     codes = np.zeros(len(A), np.intp) if len(totals) == 1 else np.asarray(y).astype(np.intp)
     held = np.bincount(codes, np.asarray(w, np.float64), minlength=len(totals))

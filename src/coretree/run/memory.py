@@ -14,6 +14,7 @@ from coretree.data.read import FILE_BUFFER, SLICE_ROWS, WHOLE_GROUP_BYTES
 from coretree.data.scan import BYTES_PER_VALUE, Leaf, Scan
 from coretree.errors import MemoryPlanError
 from coretree.run.settings import Settings
+from coretree.run.sketching import PIECE_BYTES
 from coretree.tree.recipe import LEAF_SLACK
 
 BASE_BYTES = 230 << 20  # a worker that has imported everything: 228 MiB before its first job
@@ -118,7 +119,8 @@ def _chunk(leaf: Leaf, scan: Scan, settings: Settings, kept: _Kept) -> tuple[int
         copies: float = 1 + CELL_COPIES * cells
         if scan.schema.task is not None and kept.width > EXACT_LIMIT:
             copies += 2 * min(1.0, HESSIAN_ROWS * kept.width / max(1, scan.n_rows))  # the rows taken, and weighted
-        ours += copies * rows * kept.width * (8 if exact or cells else 4)
+        design = rows * kept.width * (8 if exact or cells else 4)
+        ours += copies * (design if exact or cells else min(design, PIECE_BYTES))
     ours += leaf_rows / rows * (keeps * kept.sketches * kept.row + kept.beside)
     return int(reading), int(ours)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from coretree.coreset.cells import Cells
 from coretree.coreset.cells import build as build_cells
 from coretree.coreset.class_sketches import sketch_classes
 from coretree.coreset.comoments import comoments
@@ -25,6 +27,7 @@ from coretree.data.encode import class_codes, design, global_codes
 from coretree.tree.node import AnySketch, Capacity, Node
 from coretree.tree.recipe import Recipe
 
+PIECE_BYTES = 64 << 20  # of a design: larger ones are made, used and given back piece by piece
 Ids = npt.NDArray[np.uint64]
 Array = npt.NDArray[Any]
 
@@ -39,18 +42,13 @@ def sketch_rows(recipe: Recipe, columns: Columns, ids: Ids, capacity: Capacity, 
     ``capacity`` is that of its sketches; rows that cannot enter them beside those of earlier chunks are left out.
     """
     payload = stored_columns(columns, recipe)
-    # sums that are said to be exact, and bounds, are those of the rows that a model will see
-    exact = recipe.exact != "no" or recipe.cells > 0
-    X = design(payload, recipe.preparation, "float64" if exact else "float32")
     y, base = payload.get("y"), columns.weights
     codes = np.zeros(len(ids), np.intp) if y is None or recipe.classes is None else y.astype(np.intp)
-    scores: dict[str, Float] = {"uniform": uniform_scores(len(ids)), "balanced": uniform_scores(len(ids))}
-    totals = {}
-    for name, pilot in recipe.pilots.items():
-        assert y is not None
-        scores[name], totals[name] = _at_pilot(recipe, name, pilot, X, y, base, ids)
-    if "residual" in recipe.objectives and recipe.residual is not None and y is not None:
-        scores["residual"] = residual_scores(X[:, 1:], y, recipe.residual)
+    pieces = [_scored(recipe, part, payload, codes, base, ids) for part in _pieces(recipe, len(ids))]
+    first = pieces[0]
+    scores = first.scores
+    if len(pieces) > 1:
+        scores = {name: np.concatenate([piece.scores[name] for piece in pieces]) for name in scores}
     n_classes = len(recipe.rows)
     live = codes if base is None else codes[base > 0]
     return Node(
@@ -61,10 +59,50 @@ def sketch_rows(recipe: Recipe, columns: Columns, ids: Ids, capacity: Capacity, 
             name: _sketch(recipe, name, capacity(name), ids, codes, scores[name], payload, base, seen)
             for name in recipe.objectives
         },
-        totals=totals,
-        moments=exact_moments(recipe, X[:, 1:], y, codes, base),
-        cells=build_cells(X[:, 1:], recipe.cells, base, scatter=recipe.scatter) if recipe.cells else None,
+        totals={name: sum((piece.totals[name] for piece in pieces[1:]), found) for name, found in first.totals.items()},
+        moments=first.moments,
+        cells=first.cells,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    """What the design of some rows gives: scores by name, and sums over them."""
+
+    scores: dict[str, Float]
+    totals: dict[str, Totals]
+    moments: dict[Level | None, Summary]
+    cells: Cells | None
+
+
+def _pieces(recipe: Recipe, n: int) -> list[slice]:
+    """Rows whose design is made at a time: all where exact sums or cells are made of it."""
+    rows = max(n, 1) if _exact(recipe) else max(1, PIECE_BYTES // (4 * (1 + recipe.preparation.n_features)))
+    return [slice(start, start + rows) for start in range(0, max(n, 1), rows)]
+
+
+def _exact(recipe: Recipe) -> bool:
+    """Whether sums that are said to be exact, or bounds, are made of the design: the rows as a model will see them."""
+    return recipe.exact != "no" or recipe.cells > 0
+
+
+def _scored(
+    recipe: Recipe, part: slice, payload: dict[str, Array], codes: Index, base: Float | None, ids: Ids
+) -> _Piece:
+    """Scores, totals and sums of a piece."""
+    own = {name: column[part] for name, column in payload.items()}
+    X = design(own, recipe.preparation, "float64" if _exact(recipe) else "float32")
+    y, weights, n = own.get("y"), None if base is None else base[part], len(X)
+    scores: dict[str, Float] = {"uniform": uniform_scores(n), "balanced": uniform_scores(n)}
+    totals = {}
+    for name, pilot in recipe.pilots.items():
+        assert y is not None
+        scores[name], totals[name] = _at_pilot(recipe, name, pilot, X, y, weights, ids[part])
+    if "residual" in recipe.objectives and recipe.residual is not None and y is not None:
+        scores["residual"] = residual_scores(X[:, 1:], y, recipe.residual)
+    moments = exact_moments(recipe, X[:, 1:], y, codes[part], weights)
+    cells = build_cells(X[:, 1:], recipe.cells, weights, scatter=recipe.scatter) if recipe.cells else None
+    return _Piece(scores, totals, moments, cells)
 
 
 def stored_columns(columns: Columns, recipe: Recipe) -> dict[str, Array]:

@@ -207,7 +207,9 @@ def _to_numpy(values: Any, shapes: Sequence[tuple[str, Sequence[int]]]) -> Itera
         bits = np.frombuffer(values.buffers()[1] or b"", np.uint8)
         flat = np.unpackbits(bits, count=len(values), bitorder="little").view(np.bool_)
     elif pa.types.is_large_string(kind):
-        flat = values.to_numpy(zero_copy_only=False)
+        coded = values.dictionary_encode()  # equal texts become one object
+        texts = np.array([*coded.dictionary.to_pylist(), None], object)
+        flat = texts[coded.indices.fill_null(len(texts) - 1).to_numpy()]
     else:
         raise ValueError(f"{kind} is no type that is stored.")
     flat.flags.writeable = False  # whether Arrow owns the memory or not: a stored node is a value
