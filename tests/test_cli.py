@@ -266,7 +266,7 @@ def interrupted(job: Path, out: Path) -> tuple[int, str]:
 
 
 def test_ctrl_c_on_a_real_process(tmp_path: Path) -> None:
-    job = job_file(tmp_path / "job.toml", dataset(tmp_path / "data", files=30, n=40))
+    job = job_file(tmp_path / "job.toml", dataset(tmp_path / "data", files=90, n=40))
     for attempt in range(3):  # on a busy machine the signal may come when all is done
         out = tmp_path / f"run{attempt}"
         code, stderr = interrupted(job, out)

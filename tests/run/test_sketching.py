@@ -48,6 +48,5 @@ def test_pieces_make_the_same_leaf(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         a, b = totals.state(), parts.totals[name].state()
         assert a.keys() == b.keys()
         for key, value in a.items():
-            np.testing.assert_allclose(
-                b[key], value, rtol=1e-4, atol=1e-4 * np.abs(value).max(initial=1.0), err_msg=key
-            )
+            # sums of N terms in float32, which nearly cancel where the gradient is
+            np.testing.assert_allclose(b[key], value, rtol=1e-4, atol=1e-7 * N, err_msg=key)
