@@ -156,12 +156,12 @@ def _whole(held: Quotas, size: int) -> Quotas:
     if n <= size or not present:
         return held.copy()
     shares = _shares(held)
-    level = np.minimum(_level(held, shares, size) * shares, held)
-    quotas = np.minimum(np.floor(level + 1e-9).astype(np.int64), held)
+    even = np.minimum(_level(held, shares, size) * shares, held)
+    quotas = np.minimum(np.floor(even + 1e-9).astype(np.int64), held)
     if size >= present:
         quotas = np.maximum(quotas, held > 0)
     spare = size - int(quotas.sum())
-    rank = np.argsort((quotas - level).round(9), kind="stable")  # the most wronged by rounding first
+    rank = np.argsort((quotas - even).round(9), kind="stable")  # the most wronged by rounding first
     while spare:
         turn = rank[quotas[rank] < held[rank]] if spare > 0 else rank[::-1][quotas[rank[::-1]] > 1]
         turn = turn[: abs(spare)]

@@ -237,10 +237,10 @@ def totals_at(
         z = margins(A, state.theta)
         loss += float(v @ kind.value(z, t).astype(np.float64, copy=False))
         # the slopes, then the members of each class: one product sums both
-        terms_of = np.vstack([kind.slope(z, t), few[part] == np.arange(K, dtype=few.dtype)[:, None]], dtype=A.dtype)
+        factors = np.vstack([kind.slope(z, t), few[part] == np.arange(K, dtype=few.dtype)[:, None]], dtype=A.dtype)
         if base is not None:
-            terms_of *= v.astype(A.dtype)
-        added = terms_of @ A
+            factors *= v.astype(A.dtype)
+        added = factors @ A
         g += added[0]
         sums += added[1:]
         if H is not None and not thinned:
