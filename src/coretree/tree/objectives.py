@@ -140,8 +140,8 @@ class Keeping:
 
     def leaf_capacity(self, objective: str, size: int, leaf_size: int) -> int | Quotas:
         """Capacity of a chunk's sketch."""
-        found = self._split(class_capacities, objective, self.rows, size)
-        if found is None:
+        found = self.capacity(objective, size)
+        if isinstance(found, int):
             return leaf_size
         least = np.minimum(found, leaf_size)
         at = list(self.fixed(objective))
